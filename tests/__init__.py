@@ -1,0 +1,1 @@
+"""The tests of selfdb; how to run them stands in README.rst of this folder."""

@@ -1,0 +1,1 @@
+"""Tests of the house itself: arrows, static checks, packaging, file sizes."""
