@@ -20,7 +20,7 @@ from tests.servers.scripted import ScriptedServer
 API_KEY = "selfdb-key-of-the-tests"
 
 # The cheapest hashing that the server allows: tests make hundreds of users.
-CHEAP: Dict[str, Any] = {}
+CHEAP: Dict[str, Any] = {"hash_time_cost": 1, "hash_memory_kib": 8}
 
 
 def on_ci() -> bool:
@@ -270,9 +270,7 @@ def _left_over(before: set[int]) -> List[threading.Thread]:
     return [
         thread
         for thread in threading.enumerate()
-        if thread.ident not in before
-        and thread.is_alive()
-        and (not thread.daemon or thread.name.startswith("selfdb"))
+        if thread.ident not in before and thread.is_alive() and (not thread.daemon or thread.name.startswith("selfdb"))
     ]
 
 

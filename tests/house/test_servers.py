@@ -209,9 +209,7 @@ def test_the_network_is_out_of_reach(method: str) -> None:
 
 def test_leaks_are_found(pytester: pytest.Pytester) -> None:
     source = pytester.path / "conftest.py"
-    source.write_text(
-        "from tests import conftest as ours\nours.LEAK_SECONDS = 0.2\n_no_leaks = ours._no_leaks\n"
-    )
+    source.write_text("from tests import conftest as ours\nours.LEAK_SECONDS = 0.2\n_no_leaks = ours._no_leaks\n")
     pytester.makepyfile(
         """
         import socket, threading
