@@ -68,9 +68,7 @@ def _account() -> Optional[pwd.struct_passwd]:
     for name in ("postgres", "nobody"):
         with contextlib.suppress(KeyError):
             return pwd.getpwnam(name)
-    raise PostgresUnavailable(
-        "we are root and there is no account `postgres` or `nobody` to run PostgreSQL as"
-    )
+    raise PostgresUnavailable("we are root and there is no account `postgres` or `nobody` to run PostgreSQL as")
 
 
 def _die_with_parent() -> None:
@@ -140,9 +138,7 @@ class PostgresCluster:
             command += ["-c", f"{name}={value}"]
         preexec: Optional[Callable[[], None]] = _die_with_parent if sys.platform.startswith("linux") else None
         with (self._folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                command, stdout=log, stderr=log, preexec_fn=preexec, **self._as_account()
-            )
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, preexec_fn=preexec, **self._as_account())
         return self._wait_until_ready()
 
     def _wait_until_ready(self) -> bool:

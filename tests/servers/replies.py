@@ -192,9 +192,7 @@ class _Server(ThreadingHTTPServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
         error = sys.exc_info()[1]
         # A client that leaves early is its own test's business.
-        if isinstance(error, BaseException) and not isinstance(
-            error, (ConnectionError, TimeoutError, OSError)
-        ):
+        if isinstance(error, BaseException) and not isinstance(error, (ConnectionError, TimeoutError, OSError)):
             self.owner._errors.append(error)
 
 
