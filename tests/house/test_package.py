@@ -23,8 +23,9 @@ TEST = 'python3 -m venv .venv && .venv/bin/pip install -e ".[all,test]" && .venv
 BUILD = """
 import sys
 from setuptools import build_meta
-print(build_meta.build_sdist(sys.argv[1]))
-print(build_meta.build_wheel(sys.argv[1]))
+out = sys.argv[1]  # read first: the hooks set arguments of their own
+build_meta.build_sdist(out)
+build_meta.build_wheel(out)
 """
 
 
