@@ -60,10 +60,9 @@ def test_the_server_needs_nothing_of_the_client() -> None:
 
 
 def test_every_exported_name_is_there() -> None:
-    import selfdb.models
-
     import selfdb
     import selfdb.exceptions
+    import selfdb.models
 
     def missing(module: Any) -> List[str]:
         return [name for name in module.__all__ if not hasattr(module, name)]
