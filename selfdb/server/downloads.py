@@ -126,9 +126,7 @@ def _matches(header: Optional[str], tag: str) -> bool:
 class _FileBody(Response):
     """A part of an open file as a body. Stops reading once the client has gone."""
 
-    def __init__(
-        self, status: int, headers: Dict[str, str], file: io.FileIO, part: ByteRange, head: bool
-    ) -> None:
+    def __init__(self, status: int, headers: Dict[str, str], file: io.FileIO, part: ByteRange, head: bool) -> None:
         self.status_code = status
         self.background = None
         self.body = b""
@@ -139,9 +137,7 @@ class _FileBody(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            await send(
-                {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
-            )
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             if self._head:
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
                 return
