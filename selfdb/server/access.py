@@ -1,0 +1,139 @@
+"""Who is asking: the bearer of a request, and the dependencies by which a handler says whom it serves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Optional
+
+from fastapi import Depends, Request
+from starlette.concurrency import run_in_threadpool
+
+from . import sessions
+from .bearer import ACCESS
+from .errors import ApiError
+from .services import Services, get_services
+
+__all__ = [
+    "Caller",
+    "LenientCaller",
+    "Principal",
+    "SignedIn",
+    "authenticate",
+    "authenticate_leniently",
+    "bearer_of",
+    "caller",
+    "known_caller",
+    "lenient_caller",
+    "not_authenticated",
+    "signed_in",
+]
+
+_CHALLENGE = {"WWW-Authenticate": "Bearer"}
+_SCOPE_KEY = "selfdb.principal"
+
+
+@dataclass(frozen=True)
+class Principal:
+    """A signed-in user as the database knows him at this request."""
+
+    user_id: str
+    role: str
+    session_id: str
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether he may do everything."""
+        return self.role == "ADMIN"
+
+
+def not_authenticated() -> ApiError:
+    """The answer to a missing bearer."""
+    return ApiError(401, "Not authenticated", _CHALLENGE)
+
+
+def _bad_credentials() -> ApiError:
+    return ApiError(401, "Could not validate credentials", _CHALLENGE)
+
+
+def bearer_of(request: Request) -> Optional[str]:
+    """The token of the ``Authorization`` header; ``None`` without the header, ``""`` if it is of another kind."""
+    header = request.headers.get("authorization")
+    if header is None:
+        return None
+    scheme, _, token = header.strip().partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def authenticate(services: Services, token: str) -> Principal:
+    """The user that an access token stands for, now.
+
+    :raises ApiError: 401 for a token that is not, or no longer, valid; 400 for a deactivated user.
+    """
+    claims = services.tokens.read(token, ACCESS, services.clock.now())
+    if claims is None:
+        raise _bad_credentials()
+    standing = sessions.standing_of(services, claims)
+    if standing is None:
+        raise _bad_credentials()
+    if not standing.is_active:
+        raise ApiError(400, "Inactive user")
+    if standing.revoked:
+        raise _bad_credentials()
+    if standing.first_use:
+        sessions.mark_used(services, claims.refresh_id)
+    return Principal(claims.user_id, standing.role, claims.session_id)
+
+
+async def caller(request: Request) -> Optional[Principal]:
+    """The signed-in user, or ``None`` for an anonymous caller. A bearer that is present must be valid."""
+    if _SCOPE_KEY not in request.scope:
+        token = bearer_of(request)
+        principal = None
+        if token is not None:
+            principal = await run_in_threadpool(authenticate, get_services(request), token)
+        request.scope[_SCOPE_KEY] = principal
+    return known_caller(request)
+
+
+async def signed_in(request: Request) -> Principal:
+    """The signed-in user.
+
+    :raises ApiError: 401 for an anonymous caller.
+    """
+    principal = await caller(request)
+    if principal is None:
+        raise not_authenticated()
+    return principal
+
+
+def authenticate_leniently(services: Services, token: Optional[str]) -> Optional[Principal]:
+    """Like :func:`authenticate`, but ``None`` for a token that is absent or not valid."""
+    if token is None:
+        return None
+    try:
+        return authenticate(services, token)
+    except ApiError:
+        return None
+
+
+async def lenient_caller(request: Request) -> Optional[Principal]:
+    """The signed-in user, or ``None``: a bearer that is not valid is ignored."""
+    if _SCOPE_KEY not in request.scope:
+        request.scope[_SCOPE_KEY] = await run_in_threadpool(
+            authenticate_leniently, get_services(request), bearer_of(request)
+        )
+    return known_caller(request)
+
+
+def known_caller(request: Request) -> Optional[Principal]:
+    """Whom the route found out to be asking; ``None`` for anonymous callers and where nobody asked."""
+    principal: Optional[Principal] = request.scope.get(_SCOPE_KEY)
+    return principal
+
+
+#: For handlers that serve anonymous callers too.
+Caller = Annotated[Optional[Principal], Depends(caller)]
+#: For handlers that serve signed-in users only.
+SignedIn = Annotated[Principal, Depends(signed_in)]
+#: For the few handlers that a stale bearer must not break.
+LenientCaller = Annotated[Optional[Principal], Depends(lenient_caller)]

@@ -1,0 +1,69 @@
+"""The application: the routes, the gate around them, and what they share."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import Any, AsyncIterator, Dict, Optional
+
+from fastapi import FastAPI
+from starlette.types import ASGIApp
+
+from .._version import __version__
+from .clock import Clock
+from .documented import responses
+from .errors import install_error_handlers
+from .gate import Gate
+from .services import Services, open_services
+from .settings import Settings
+
+__all__ = ["create_app"]
+
+
+def create_app(settings: Settings, *, clock: Optional[Clock] = None) -> FastAPI:
+    """Open the data of ``settings`` and build the ASGI application that serves it.
+
+    ``app.state.services`` is what its parts share; it is closed when the application shuts down.
+
+    :param clock: where the server takes the time from; the machine by default.
+    :raises SettingsError: a host other than loopback while an ADMIN has the default password.
+    :raises SchemaTooNew: the data was written by a newer version.
+    """
+    services = open_services(settings, clock)
+    app = FastAPI(
+        title="SelfDB",
+        version=__version__,
+        description="Users, tables and files over HTTP; every call carries the header X-API-Key.",
+        lifespan=_lifespan,
+    )
+    app.state.services = services
+    install_error_handlers(app)
+    _include_routes(app)
+    _describe(app)
+    app.add_middleware(_GateOf, services=services)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    yield
+    app.state.services.close()
+
+
+def _include_routes(app: FastAPI) -> None:
+    import importlib
+
+    for name in ("system", "users", "tables", "rows", "buckets", "files"):
+        try:
+            module = importlib.import_module(f".routes.{name}", __package__)
+        except ModuleNotFoundError:
+            continue
+        app.include_router(module.router)
+
+
+class _GateOf(Gate):
+    def __init__(self, app: ASGIApp, services: Services) -> None:
+        super().__init__(app, services)
+
+
+def _describe(app: FastAPI) -> None:
+    """Say in ``/openapi.json`` that the API key and, where a handler asks for it, the bearer are needed."""

@@ -1,0 +1,204 @@
+"""One database of either kind: connections, transactions, and the few words in which the kinds differ."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import deque
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Callable, Deque, Iterator, List, Union
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.pool import QueuePool
+
+from .schema import DATA_SCHEMA, SYSTEM_SCHEMA
+
+__all__ = ["Database", "after_commit", "lock"]
+
+_AFTER_COMMIT = "selfdb_after_commit"
+_BUSY_SECONDS = 30
+
+
+class Database:
+    """Transactions over SQLite (one process) or PostgreSQL (any number). Thread-safe.
+
+    :param source: a path (SQLite) or a ``postgresql://`` URL.
+    """
+
+    def __init__(self, source: Union[str, Path]) -> None:
+        self.dialect = "sqlite" if isinstance(source, Path) else "postgresql"
+        self._turns = _Turns()
+        self._engine = _sqlite(source) if isinstance(source, Path) else _postgresql(source)
+        self._reading = self._engine
+        if self.dialect == "postgresql":
+            # One snapshot for a page and its total.
+            self._reading = self._engine.execution_options(
+                isolation_level="REPEATABLE READ", postgresql_readonly=True
+            )
+        self._writing = self._engine.execution_options(selfdb_write=True)
+        self._icu = False
+
+    def prepare(self) -> None:
+        """Connect once and learn what the database can do.
+
+        :raises sqlalchemy.exc.OperationalError: it cannot be reached or opened.
+        """
+        if self.dialect == "postgresql":
+            with self.read() as connection:
+                found = connection.exec_driver_sql(
+                    "SELECT 1 FROM pg_catalog.pg_collation WHERE collname = 'und-x-icu'"
+                ).first()
+            self._icu = found is not None
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A transaction that sees one state of the database and changes nothing."""
+        with self._reading.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A transaction that may change things: committed at the end, rolled back by any exception.
+
+        On SQLite writers take turns in the order in which they came. What was given to
+        :func:`after_commit` runs once the commit stands, after the turn was passed on.
+        """
+        done: List[Callable[[], None]] = []
+        if self.dialect == "sqlite":
+            with self._turns, self._transaction(done) as connection:
+                yield connection
+        else:
+            with self._transaction(done) as connection:
+                yield connection
+        for callback in done:
+            callback()
+
+    @contextmanager
+    def _transaction(self, done: List[Callable[[], None]]) -> Iterator[Connection]:
+        with self._writing.connect() as connection:
+            with connection.begin():
+                connection.info[_AFTER_COMMIT] = done
+                try:
+                    yield connection
+                finally:
+                    del connection.info[_AFTER_COMMIT]
+
+    def folded(self, expression: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:
+        """``expression`` in lower case by Unicode's rules, whatever the locale of the database."""
+        if self.dialect == "sqlite":
+            return sa.func.selfdb_lower(expression, type_=sa.Text())
+        text = sa.cast(expression, sa.Text())
+        return sa.func.lower(sa.collate(text, "und-x-icu") if self._icu else text, type_=sa.Text())
+
+    def close(self) -> None:
+        """Close all connections; harmless when done twice."""
+        self._engine.dispose()
+
+
+def after_commit(connection: Connection, callback: Callable[[], None]) -> None:
+    """Run ``callback`` when the write transaction of ``connection`` has been committed, never if it is not."""
+    connection.info[_AFTER_COMMIT].append(callback)
+
+
+def lock(connection: Connection, name: str) -> None:
+    """Let only one write transaction at a time pass here for ``name``, until it ends.
+
+    On SQLite every write transaction is alone anyway.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_number(name))))
+
+
+def try_lock(connection: Connection, name: str) -> bool:
+    """Like :func:`lock`, but returns false at once where that would wait."""
+    if connection.dialect.name != "postgresql":
+        return True
+    return bool(connection.scalar(sa.select(sa.func.pg_try_advisory_xact_lock(_number(name)))))
+
+
+def _number(name: str) -> int:
+    return int.from_bytes(hashlib.sha256(b"selfdb:" + name.encode()).digest()[:8], "big", signed=True)
+
+
+class _Turns:
+    """A mutex that is given to waiters in the order of their coming; a plain lock may starve one."""
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._waiting: Deque[threading.Lock] = deque()
+        self._taken = False
+
+    def __enter__(self) -> None:
+        with self._mutex:
+            if not self._taken:
+                self._taken = True
+                return
+            mine = threading.Lock()
+            mine.acquire()
+            self._waiting.append(mine)
+        mine.acquire()
+
+    def __exit__(self, *exc: object) -> None:
+        with self._mutex:
+            if self._waiting:
+                self._waiting.popleft().release()
+            else:
+                self._taken = False
+
+
+def _sqlite(path: Path) -> Engine:
+    engine = sa.create_engine(
+        sa.URL.create("sqlite", database=str(path)),
+        connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False, "isolation_level": None},
+        poolclass=QueuePool,
+        pool_size=8,
+        max_overflow=-1,
+        hide_parameters=True,
+    )
+
+    @event.listens_for(engine, "connect")
+    def connected(raw: Any, record: Any) -> None:
+        # The driver's own transaction handling would commit before DDL; we say BEGIN ourselves.
+        raw.isolation_level = None
+        raw.create_function("selfdb_lower", 1, _lower, deterministic=True)
+        cursor = raw.cursor()
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute("PRAGMA synchronous=NORMAL")
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def begun(connection: Connection) -> None:
+        writing = connection.get_execution_options().get("selfdb_write")
+        # Taking the write lock first means that a transaction never fails half-way for want of it.
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+
+    return engine
+
+
+def _lower(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
+
+
+def _postgresql(url: str) -> Engine:
+    parsed = sa.make_url(url.replace("postgres://", "postgresql://", 1)).set(drivername="postgresql+psycopg")
+    return sa.create_engine(
+        parsed,
+        # Tables of users change shape; a statement prepared for the old shape would fail.
+        connect_args={"prepare_threshold": None},
+        pool_size=8,
+        max_overflow=40,
+        pool_pre_ping=True,
+        hide_parameters=True,
+        execution_options={"schema_translate_map": {None: SYSTEM_SCHEMA}},
+    )
+
+
+def create_namespaces(connection: Connection) -> None:
+    """Make the two PostgreSQL schemas; SQLite has none."""
+    if connection.dialect.name == "postgresql":
+        for name in (SYSTEM_SCHEMA, DATA_SCHEMA):
+            connection.execute(sa.schema.CreateSchema(name, if_not_exists=True))

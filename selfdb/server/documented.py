@@ -1,0 +1,62 @@
+"""What a route says about its refusals in ``/openapi.json``."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Union
+
+from pydantic import BaseModel
+
+__all__ = ["ErrorBody", "ValidationBody", "ValidationFinding", "responses"]
+
+
+class ErrorBody(BaseModel):
+    """Every refusal but a failed validation."""
+
+    detail: str
+
+
+class ValidationFinding(BaseModel):
+    """One thing wrong with a request."""
+
+    loc: List[Union[str, int]]
+    msg: str
+    type: str
+
+
+class ValidationBody(BaseModel):
+    """A failed validation: where and what, never the value that was sent."""
+
+    detail: List[ValidationFinding]
+
+
+_MEANING = {
+    400: "Understood and refused",
+    401: "Not signed in, or a wrong API key",
+    403: "Not allowed",
+    404: "Not there",
+    405: "Method not allowed",
+    406: "The X-API-Key header is missing",
+    409: "In conflict with what exists",
+    413: "Too large",
+    415: "Media type not accepted",
+    416: "Range not satisfiable",
+    422: "Validation failed",
+    429: "Too many requests",
+    503: "Not available at the moment",
+    507: "No space left for it",
+    507: "No room left on the server",
+}
+
+
+def responses(*statuses: int) -> Dict[Union[int, str], Dict[str, Any]]:
+    """The ``responses=`` of a route that may refuse with ``statuses``; the API key's 401 and 406 always belong."""
+    documented: Dict[Union[int, str], Dict[str, Any]] = {}
+    for status in sorted({401, 406, *statuses}):
+        entry: Dict[str, Any] = {
+            "model": ValidationBody if status == 422 else ErrorBody,
+            "description": _MEANING[status],
+        }
+        if status == 429:
+            entry["headers"] = {"Retry-After": {"description": "Seconds to wait", "schema": {"type": "integer"}}}
+        documented[status] = entry
+    return documented

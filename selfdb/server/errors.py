@@ -1,0 +1,73 @@
+"""How a refusal becomes an HTTP answer: one error class and the handlers of the application."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Dict, List, Mapping, Optional, Sequence
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+__all__ = ["ApiError", "install_error_handlers", "invalid"]
+
+logger = logging.getLogger("selfdb.server")
+
+
+class ApiError(Exception):
+    """Ends a request with ``{"detail": detail}``. Raised anywhere below a route; a transaction rolls back.
+
+    :param status: HTTP status, 400 and above.
+    :param detail: what the caller is told; never holds a secret.
+    :param headers: added to the answer.
+    """
+
+    def __init__(self, status: int, detail: str, headers: Optional[Mapping[str, str]] = None) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.headers: Dict[str, str] = dict(headers or {})
+
+
+def invalid(loc: Sequence[Any], msg: str, kind: str = "value_error") -> RequestValidationError:
+    """A 422 in FastAPI's list form for a rule that pydantic does not know; ``loc`` such as ``("body", "name")``."""
+    return RequestValidationError([{"type": kind, "loc": tuple(loc), "msg": msg}])
+
+
+async def _api_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, ApiError)
+    return JSONResponse({"detail": error.detail}, status_code=error.status, headers=error.headers)
+
+
+async def _http_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    return JSONResponse({"detail": error.detail}, status_code=error.status_code, headers=error.headers)
+
+
+async def _validation_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    # Only these keys: pydantic also reports the input (which may be a password) and its own documentation.
+    findings: List[Dict[str, Any]] = [
+        {"loc": [_plain(part) for part in item["loc"]], "msg": _plain(item["msg"]), "type": item["type"]}
+        for item in error.errors()
+    ]
+    headers = getattr(error, "headers", None)
+    return JSONResponse({"detail": findings}, status_code=422, headers=headers)
+
+
+async def _unexpected(request: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"detail": "Internal server error"}, status_code=500)
+
+
+def _plain(part: Any) -> Any:
+    """A key of the caller's may be text that UTF-8 cannot carry."""
+    return part.encode("utf-8", "replace").decode("utf-8") if isinstance(part, str) else part
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Give ``app`` the server's error answers."""
+    app.add_exception_handler(ApiError, _api_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(Exception, _unexpected)

@@ -1,0 +1,120 @@
+"""What surrounds every request before any route is looked for: API key, request id, access log, polite refusals."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+import uuid
+from typing import Any, Dict, Optional, Tuple
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from .services import Services
+
+__all__ = ["Gate"]
+
+access_log = logging.getLogger("selfdb.server.access")
+
+_OPEN_PATHS = frozenset({"/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"})
+
+#: How much of a body that nobody wants is read, and for how long, so that the refusal can be read.
+_LINGER_BYTES = 64 * 1024 * 1024
+_LINGER_SECONDS = 5.0
+
+
+class Gate:
+    """ASGI middleware around the whole application."""
+
+    def __init__(self, app: ASGIApp, services: Services) -> None:
+        self._app = app
+        self._services = services
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        exchange = _Exchange(scope, receive, send)
+        began = time.perf_counter()
+        try:
+            refusal = self._refusal(scope)
+            if refusal is None:
+                await self._app(scope, exchange.receive, exchange.send)
+            else:
+                await _answer(exchange.send, *refusal)
+        finally:
+            if self._services.settings.access_log:
+                # The path only: a query may carry keys and tokens.
+                access_log.info(
+                    "%s %s %s %.1fms",
+                    scope["method"],
+                    scope["path"].encode("unicode_escape").decode("ascii"),
+                    exchange.status or "-",
+                    (time.perf_counter() - began) * 1000,
+                )
+
+    def _refusal(self, scope: Scope) -> Optional[Tuple[int, str]]:
+        if scope["method"] == "OPTIONS" or scope["path"] in _OPEN_PATHS:
+            return None
+        key = Headers(scope=scope).get("x-api-key")
+        if not key:
+            return 406, "Missing required header: X-API-Key"
+        if not self._services.is_api_key(key):
+            return 401, "Invalid API key"
+        return None
+
+
+async def _answer(send: Send, status: int, detail: str) -> None:
+    body = json.dumps({"detail": detail}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+class _Exchange:
+    """One request and its answer, watched: knows whether the body was read when the answer ends."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = Headers(scope=scope)
+        self._receive = receive
+        self._send = send
+        self._request_id = uuid.uuid4().hex
+        length = headers.get("content-length", "0")
+        self._unread = length != "0" or "transfer-encoding" in headers
+        # Such a client sends its body only when told to go on.
+        self._asks_first = "expect" in headers
+        self.status: Optional[int] = None
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.disconnect" or not message.get("more_body", False):
+            self._unread = False
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = int(message["status"])
+            MutableHeaders(scope=message)["X-Request-ID"] = self._request_id
+        elif self._must_linger(message):
+            # Closing a connection on which the client still sends resets it, and the answer is lost.
+            await self._send({**message, "more_body": True})
+            await self._drain()
+            message = {"type": "http.response.body", "body": b""}
+        await self._send(message)
+
+    def _must_linger(self, message: Dict[str, Any]) -> bool:
+        last = message["type"] == "http.response.body" and not message.get("more_body", False)
+        return last and self._unread and not self._asks_first and (self.status or 0) >= 400
+
+    async def _drain(self) -> None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _LINGER_SECONDS
+        left = _LINGER_BYTES
+        while self._unread and left > 0 and loop.time() < deadline:
+            try:
+                message = await asyncio.wait_for(self.receive(), deadline - loop.time())
+            except asyncio.TimeoutError:
+                return
+            left -= len(message.get("body", b""))

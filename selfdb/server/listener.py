@@ -1,0 +1,106 @@
+"""A server that listens: folder lock, socket, application and uvicorn, in the order that makes them safe.
+
+Shared by the blocking ``serve`` and by :class:`selfdb.server.LocalServer`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+from typing import Iterator, List, Optional
+
+import uvicorn
+
+from .app import create_app
+from .clock import Clock
+from .folderlock import FolderLock
+from .services import Services
+from .settings import Settings
+
+__all__ = ["Listener", "listening"]
+
+#: How long requests under way may take to end when the server stops, seconds.
+_GRACE_SECONDS = 5
+_BACKLOG = 2048
+
+
+class Listener(uvicorn.Server):
+    """One server about to run; ``run()`` blocks until ``should_exit`` is set."""
+
+    def __init__(self, config: uvicorn.Config, bound: socket.socket, url: str, services: Services) -> None:
+        super().__init__(config)
+        self.url = url
+        self.services = services
+        self.ready = threading.Event()
+        self._bound = bound
+
+    async def startup(self, sockets: Optional[List[socket.socket]] = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self.ready.set()
+
+    def run_here(self) -> None:
+        """Serve in this thread until told to stop."""
+        self.run(sockets=[self._bound])
+
+
+@contextlib.contextmanager
+def listening(settings: Settings, clock: Optional[Clock] = None) -> Iterator[Listener]:
+    """Everything that a server needs before it runs, given back afterwards whatever happened.
+
+    :raises FolderInUse: another process serves the folder (SQLite only; PostgreSQL is shared).
+    :raises OSError: the address cannot be listened on.
+    :raises SettingsError: see :func:`selfdb.server.create_app`.
+    """
+    with contextlib.ExitStack() as stack:
+        lock = None
+        if settings.database is None:
+            lock = FolderLock(settings.data)
+            stack.callback(lock.release)
+        bound = stack.enter_context(_bind(settings.host, settings.port))
+        app = create_app(settings, clock=clock)
+        services: Services = app.state.services
+        stack.callback(services.close)
+        config = uvicorn.Config(
+            app,
+            loop="asyncio",
+            http="h11",
+            ws="none",
+            lifespan="on",
+            # Our own log has no queries; a proxy's word about the client's address is not taken.
+            access_log=False,
+            log_config=None,
+            proxy_headers=False,
+            server_header=False,
+            timeout_graceful_shutdown=_GRACE_SECONDS,
+        )
+        url = _url(settings.host, bound)
+        if lock is not None:
+            lock.announce(url, services.api_key)
+        yield Listener(config, bound, url, services)
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family, _, _, _, address = socket.getaddrinfo(
+        host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if hasattr(socket, "SO_REUSEADDR") and os.name != "nt":
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+        bound.listen(_BACKLOG)
+    except BaseException:
+        bound.close()
+        raise
+    return bound
+
+
+def _url(host: str, bound: socket.socket) -> str:
+    port = bound.getsockname()[1]
+    name = host.strip("[]")
+    # What listens everywhere is reached here at the loopback address.
+    name = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(name, name)  # noqa: S104
+    return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"

@@ -1,0 +1,158 @@
+"""How a request reaches its handler: who asks is settled first, then the body is read within bounds.
+
+FastAPI by itself would read and judge the body before it knows who is asking.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from email.message import Message
+from typing import Any, AsyncIterator, Callable, Coroutine, List
+
+from fastapi import APIRouter, Request, Response
+from fastapi.dependencies.models import Dependant
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+
+from .access import caller, lenient_caller, signed_in
+from .errors import ApiError, invalid
+from .services import get_services
+
+__all__ = ["GuardedRoute", "new_router"]
+
+#: Deeper JSON than this is refused; everything that handles it later may recurse.
+_DEEPEST = 100
+
+_Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+
+
+def new_router(**options: Any) -> APIRouter:
+    """An ``APIRouter`` whose routes authenticate before they look at the body."""
+    return APIRouter(route_class=GuardedRoute, **options)
+
+
+class GuardedRoute(APIRoute):
+    """A route that settles the caller, then reads a JSON body within bounds, then validates."""
+
+    def get_route_handler(self) -> _Handler:
+        handle = super().get_route_handler()
+        calls = _calls(self.dependant)
+        # The strictest that the handler asks for; the others find what it found.
+        guard = next((known for known in (signed_in, caller, lenient_caller) if known in calls), None)
+        has_body = self.body_field is not None
+
+        async def guarded(request: Request) -> Response:
+            if guard is not None:
+                await guard(request)
+            if has_body:
+                request = await _with_body(request)
+            return await handle(request)
+
+        return guarded
+
+
+def _calls(dependant: Dependant) -> List[Any]:
+    found: List[Any] = [dependant.call]
+    for inner in dependant.dependencies:
+        found.extend(_calls(inner))
+    return found
+
+
+class _ReadRequest(Request):
+    """A request whose body was read and parsed already."""
+
+    def __init__(self, request: Request, content: bytes, document: Any) -> None:
+        super().__init__(request.scope, request.receive)
+        self._content = content
+        self._document = document
+
+    async def body(self) -> bytes:
+        return self._content
+
+    async def json(self) -> Any:
+        return self._document
+
+    async def stream(self) -> AsyncIterator[bytes]:
+        yield self._content
+
+
+async def _with_body(request: Request) -> Request:
+    limit = get_services(request).settings.json_limit_bytes
+    declared = request.headers.get("content-length", "0")
+    if declared.isdigit() and int(declared) > limit:
+        raise _too_large(limit)
+    content = bytearray()
+    async for block in request.stream():
+        content += block
+        if len(content) > limit:
+            raise _too_large(limit)
+    document = _parsed(bytes(content)) if content and _is_json(request) else None
+    return _ReadRequest(request, bytes(content), document)
+
+
+def _too_large(limit: int) -> ApiError:
+    return ApiError(413, f"The body is larger than {limit} bytes")
+
+
+def _is_json(request: Request) -> bool:
+    message = Message()
+    message["content-type"] = request.headers.get("content-type", "")
+    subtype = message.get_content_subtype()
+    return message.get_content_maintype() == "application" and (subtype == "json" or subtype.endswith("+json"))
+
+
+def _parsed(content: bytes) -> Any:
+    try:
+        document = json.loads(content, parse_constant=_no_constant, parse_float=_finite)
+    except RecursionError:
+        raise _not_json("nested too deeply") from None
+    except ValueError:
+        raise _not_json("not valid JSON in UTF-8") from None
+    _check_values(document)
+    return document
+
+
+def _no_constant(text: str) -> Any:
+    raise ValueError(text)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(text)
+    return number
+
+
+def _check_values(document: Any) -> None:
+    """Refuse what JSON can spell but the databases cannot hold alike."""
+    level: List[Any] = [document]
+    for _ in range(_DEEPEST):
+        below: List[Any] = []
+        for value in level:
+            if isinstance(value, str):
+                _check_text(value)
+            elif isinstance(value, dict):
+                for key in value:
+                    _check_text(key)
+                below.extend(value.values())
+            elif isinstance(value, list):
+                below.extend(value)
+        if not below:
+            return
+        level = below
+    raise _not_json("nested too deeply")
+
+
+def _check_text(text: str) -> None:
+    if "\0" in text:
+        raise ApiError(400, "Text must not contain NUL characters")
+    if not text.isascii():
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError:
+            raise ApiError(400, "Text must not contain unpaired surrogates") from None
+
+
+def _not_json(msg: str) -> RequestValidationError:
+    return invalid(("body",), msg, "json_invalid")
