@@ -135,7 +135,7 @@ def _snapshot(database: Path, target: Path) -> None:
 def _contents(database: Path) -> List[Tuple[str, int]]:
     """Version and size of each file that a database names."""
     with contextlib.closing(sqlite3.connect(database.as_uri() + "?mode=ro", uri=True)) as connection:
-        return list(connection.execute("SELECT object_id, size FROM _selfdb_files ORDER BY object_id"))
+        return list(connection.execute("SELECT version, size FROM _selfdb_files ORDER BY version"))
 
 
 def _write_archive(archive: Path, source: Path, snapshot: Path) -> None:

@@ -184,9 +184,9 @@ def delete_owned(connection: Connection, services: Services, user_id: str) -> No
     connection.execute(files.update().where(files.c.owner_id == user_id).values(owner_id=None))
 
 
-def forget_contents(connection: Connection, services: Services, object_ids: Iterable[str]) -> None:
+def forget_contents(connection: Connection, services: Services, versions: Iterable[str]) -> None:
     """Remove contents that no row names any more, once the transaction is committed."""
-    doomed = list(object_ids)
+    doomed = list(versions)
     if not doomed:
         return
 
@@ -214,7 +214,7 @@ def _row(connection: Connection, bucket_id: str, held: bool = False) -> Optional
 
 def _delete(connection: Connection, services: Services, which: sa.ColumnElement[bool]) -> None:
     inside = files.c.bucket_id.in_(sa.select(buckets.c.id).where(which))
-    forget_contents(connection, services, connection.scalars(sa.select(files.c.object_id).where(inside)))
+    forget_contents(connection, services, connection.scalars(sa.select(files.c.version).where(inside)))
     connection.execute(files.delete().where(inside))
     connection.execute(buckets.delete().where(which))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
-from typing import AbstractSet, Any, List, Mapping, Optional, Tuple, Union
+from typing import Any, List, Mapping, Optional, Tuple, Union
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
@@ -33,7 +33,6 @@ __all__ = [
     "record_upload",
     "set_metadata",
     "stats",
-    "sweep_contents",
 ]
 
 _joined = sa.select(files, buckets.c.name.label("bucket_name")).join_from(files, buckets)
@@ -68,7 +67,7 @@ def permit_upload(connection: Connection, upload: Upload, size: int = 0) -> RowM
 
 
 def record_upload(
-    connection: Connection, services: Services, upload: Upload, object_id: str, size: int
+    connection: Connection, services: Services, upload: Upload, version: str, size: int
 ) -> Tuple[int, UploadReply]:
     """Give a published object its row: status 201 and the reply, or 200 where it replaces another.
 
@@ -79,7 +78,7 @@ def record_upload(
     _permit_content(bucket, upload, size)
     there = _at(connection, upload)
     now = services.clock.now()
-    content = {"object_id": object_id, "size": size, "mime_type": upload.mime_type, "updated_at": now}
+    content = {"version": version, "size": size, "mime_type": upload.mime_type, "updated_at": now}
     if there is None:
         file_id = str(uuid.uuid4())
         row = {
@@ -102,7 +101,7 @@ def record_upload(
         file_id = there["id"]
         connection.execute(files.update().where(files.c.id == file_id).values(**content))
         _account(connection, bucket["id"], 0, size - there["size"])
-        forget_contents(connection, services, [there["object_id"]])
+        forget_contents(connection, services, [there["version"]])
     reply = UploadReply(success=True, bucket=bucket["name"], path=f"/{upload.key}", size=size, file_id=file_id)
     return (201 if there is None else 200), reply
 
@@ -223,23 +222,12 @@ def delete(connection: Connection, services: Services, file_id: str) -> None:
     row = _held(connection, file_id)
     connection.execute(files.delete().where(files.c.id == file_id))
     _account(connection, row["bucket_id"], -1, -row["size"])
-    forget_contents(connection, services, [row["object_id"]])
-
-
-def sweep_contents(services: Services, started: float) -> int:
-    """Remove contents that earlier processes left behind; see ``ObjectStore.sweep``."""
-
-    def named(beginning: str) -> AbstractSet[str]:
-        query = sa.select(files.c.object_id).where(files.c.object_id.startswith(beginning, autoescape=True))
-        with services.database.read() as connection:
-            return frozenset(connection.scalars(query))
-
-    return services.objects.sweep(named, started)
+    forget_contents(connection, services, [row["version"]])
 
 
 def as_read(row: Union[RowMapping, Mapping[str, Any]]) -> FileRead:
     """A file as it is sent."""
-    shown = {column.name: row[column.name] for column in files.columns if column.name != "object_id"}
+    shown = {column.name: row[column.name] for column in files.columns if column.name != "version"}
     return FileRead.model_validate({**shown, "path": f"/{row['path']}", "bucket_name": row["bucket_name"]})
 
 

@@ -195,7 +195,7 @@ async def _download(
     return answer(
         content,
         size=row["size"],
-        version=row["object_id"],
+        version=row["version"],
         mime_type=row["mime_type"],
         name=row["name"],
         asked=request.headers,
@@ -209,7 +209,7 @@ def _open(services: Services, caller: Optional[Principal], bucket_name: str, key
         with services.database.read() as connection:
             row = domain.locate(connection, caller, bucket_name, key)
         try:
-            return row, services.objects.open(row["object_id"])
+            return row, services.objects.open(row["version"])
         except FileNotFoundError:
             # It was overwritten between the two looks; the row names another version by now.
             if attempt == _LOOKS - 1:
