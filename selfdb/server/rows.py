@@ -1,0 +1,245 @@
+"""Rows of a table: a page of them, and the one place for each way in which they change.
+
+A row is built or checked here in full before the database sees it, so what is returned is what was stored.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Dict, List, Mapping, Optional, Tuple
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, ProgrammingError
+
+from . import tables
+from .access import Principal
+from .columntypes import shown, timestamp_text
+from .errors import ApiError
+from .query import SortOrder, contains, ordered
+from .services import Services
+from .shapes import Column, Shape
+from .tables import TableRecord
+
+__all__ = ["PageQuery", "delete", "fetch", "insert", "update"]
+
+#: Longest text that may identify a row, in bytes of UTF-8; PostgreSQL's index pages hold little more.
+MAX_KEY_BYTES = 2048
+
+#: PostgreSQL's "undefined table" and "undefined column": the shape changed since the catalog was read.
+_RESHAPED = {"42P01", "42703"}
+_TRIES = 5
+
+
+@dataclass(frozen=True)
+class PageQuery:
+    """What a page of rows is to hold. ``page`` counts from 1."""
+
+    page: int = 1
+    page_size: int = 100
+    search: Optional[str] = None
+    sort_by: Optional[str] = None
+    sort_order: SortOrder = SortOrder.desc
+
+
+# -- reading ---------------------------------------------------------------------------------------------
+
+
+def fetch(services: Services, caller: Optional[Principal], table_id: str, query: PageQuery) -> Dict[str, Any]:
+    """Return a page of rows with the number of all that match.
+
+    :raises ApiError: 404, 401, 403; 400 for a ``sort_by`` that is no column.
+    """
+    for attempt in range(_TRIES):
+        try:
+            with services.database.read() as connection:
+                record = tables.find(connection, table_id)
+                tables.permit_read(record, caller)
+                return _page(connection, services, record, query)
+        except (ProgrammingError, OperationalError) as problem:
+            if attempt == _TRIES - 1 or not _reshaped(problem):
+                raise
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _reshaped(problem: DBAPIError) -> bool:
+    # SQLite's snapshots cover the shape of tables; PostgreSQL's do not.
+    return getattr(problem.orig, "sqlstate", None) in _RESHAPED
+
+
+def _page(connection: Connection, services: Services, record: TableRecord, query: PageQuery) -> Dict[str, Any]:
+    shape = record.shape
+    statement = sa.select(*shape.cells)
+    total = record.row_count
+    if query.search and shape.texts:
+        matching = contains(services.database, query.search, *shape.texts)
+        statement = statement.where(matching)
+        total = int(connection.scalar(sa.select(sa.func.count()).select_from(shape.table).where(matching)) or 0)
+    if query.sort_by is not None:
+        statement = statement.order_by(ordered(_sort_key(shape, query.sort_by), query.sort_order))
+    offset = (query.page - 1) * query.page_size
+    statement = statement.order_by(shape.seq).limit(query.page_size).offset(offset)
+    rows = [] if offset >= total else [shape.row(row) for row in connection.execute(statement)]
+    return {"data": rows, "total": total, "page": query.page, "page_size": query.page_size}
+
+
+def _sort_key(shape: Shape, name: str) -> sa.ColumnElement[Any]:
+    column = shape.by_name.get(name)
+    if column is None:
+        raise ApiError(400, f"Unknown sort_by {shown(name)}; valid columns: {', '.join(shape.names)}")
+    cell = shape.cell(column)
+    if column.type.kind == "jsonb":
+        # By its text, which is the same on both databases.
+        return sa.collate(sa.cast(cell, sa.Text()), "C") if shape.dialect == "postgresql" else _as_text(cell)
+    return cell
+
+
+def _as_text(cell: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+    return sa.type_coerce(cell, sa.Text())
+
+
+# -- writing ---------------------------------------------------------------------------------------------
+
+
+def insert(
+    connection: Connection, services: Services, caller: Optional[Principal], table_id: str, given: Mapping[str, Any]
+) -> Dict[str, Any]:
+    """Insert one row and return it.
+
+    :raises ApiError: 404, 401, 403; 400 for what is no row of this table; 409 for an ``id`` that is taken.
+    """
+    record = tables.find_and_count(connection, table_id, 1)
+    tables.permit_insert(record, caller)
+    if not given:
+        raise ApiError(400, "Row data cannot be empty")
+    shape = record.shape
+    _refuse_unknown(shape, given)
+    now = timestamp_text(services.clock.now())
+    row = {column.name: _initial(connection, shape, column, given, now) for column in shape.columns}
+    statement = sa.insert(shape.table).inline()
+    values = {column.key: row[column.name] for column in shape.columns}
+    try:
+        connection.execute(statement, values)
+    except DBAPIError as problem:
+        _refuse(problem)
+        raise
+    return row
+
+
+def update(
+    connection: Connection,
+    services: Services,
+    caller: Principal,
+    table_id: str,
+    row_id: str,
+    changes: Mapping[str, Any],
+    *,
+    id_column: str = "id",
+) -> Dict[str, Any]:
+    """Change the one row whose ``id_column`` is ``row_id`` and return it.
+
+    :raises ApiError: 404, 403; 400 for changes or a column that do not fit; 409 when more than one row matches
+        or the new ``id`` is taken.
+    """
+    record = tables.find(connection, table_id, lock="rows")
+    tables.permit_change(record, caller)
+    if not changes:
+        raise ApiError(400, "Row data cannot be empty")
+    shape = record.shape
+    _refuse_unknown(shape, changes)
+    values = {name: _checked(shape.by_name[name], value) for name, value in changes.items()}
+    seq, old = _one_row(connection, shape, row_id, id_column)
+    stamp = shape.by_name.get("updated_at")
+    if stamp is not None and stamp.system and "updated_at" not in values:
+        values["updated_at"] = timestamp_text(services.clock.now())
+    statement = sa.update(shape.table).where(shape.seq == seq)
+    statement = statement.values({shape.by_name[name].key: value for name, value in values.items()})
+    try:
+        connection.execute(statement)
+    except DBAPIError as problem:
+        _refuse(problem)
+        raise
+    return {**old, **values}
+
+
+def delete(connection: Connection, caller: Principal, table_id: str, row_id: str, *, id_column: str = "id") -> None:
+    """Delete the one row whose ``id_column`` is ``row_id``.
+
+    :raises ApiError: 404, 403; 400 for a column that does not fit; 409 when more than one row matches.
+    """
+    record = tables.find_and_count(connection, table_id, -1)
+    tables.permit_change(record, caller)
+    shape = record.shape
+    seq, _ = _one_row(connection, shape, row_id, id_column)
+    connection.execute(sa.delete(shape.table).where(shape.seq == seq))
+
+
+def _refuse_unknown(shape: Shape, given: Mapping[str, Any]) -> None:
+    unknown = [name for name in given if name not in shape.by_name]
+    if unknown:
+        raise ApiError(400, f"Unknown column {shown(unknown[0])}; valid columns: {', '.join(shape.names)}")
+
+
+def _initial(connection: Connection, shape: Shape, column: Column, given: Mapping[str, Any], now: str) -> Any:
+    """The value of ``column`` in a new row."""
+    value = given.get(column.name)
+    present = column.name in given
+    if column.unique and not column.nullable and column.type.kind == "uuid" and value in (None, ""):
+        present = False  # as good as absent: many clients send an empty id
+    if present:
+        return _checked(column, value)
+    if column.default is not None:
+        return column.default.value(now)
+    if column.numbered:
+        return _next_number(connection, shape, column)
+    return _checked(column, None)
+
+
+def _next_number(connection: Connection, shape: Shape, column: Column) -> int:
+    # Nobody else inserts meanwhile: counting the row has locked the table's row in the catalog.
+    highest = connection.scalar(sa.select(sa.func.max(shape.cell(column))))
+    try:
+        return int(column.type.coerce(max(highest or 0, 0) + 1))
+    except ValueError:
+        raise ApiError(400, f"Column {shown(column.name)} has no number left; give one") from None
+
+
+def _checked(column: Column, value: Any) -> Any:
+    if value is None:
+        if not column.nullable:
+            raise ApiError(400, f"Column {shown(column.name)} cannot be null")
+        return None
+    try:
+        coerced = column.type.coerce(value)
+        if column.unique and isinstance(coerced, str) and len(coerced.encode("utf-8")) > MAX_KEY_BYTES:
+            raise ValueError(f"text of at most {MAX_KEY_BYTES} bytes")
+    except ValueError as expected:
+        raise ApiError(400, f"Invalid value for column {shown(column.name)}: expected {expected}") from None
+    return coerced
+
+
+def _one_row(connection: Connection, shape: Shape, row_id: str, id_column: str) -> Tuple[int, Dict[str, Any]]:
+    """The hidden number and the values of the row, locked against other writers."""
+    column = shape.by_name.get(id_column)
+    if column is None:
+        raise ApiError(400, f"Unknown id_column {shown(id_column)}; valid columns: {', '.join(shape.names)}")
+    try:
+        key = column.type.key(row_id)
+    except ValueError as expected:
+        raise ApiError(400, f"Invalid row id for column {shown(id_column)}: expected {expected}") from None
+    statement = sa.select(shape.seq, *shape.cells).where(shape.cell(column) == key)
+    found: List[Any] = list(connection.execute(statement.order_by(shape.seq).limit(2).with_for_update()))
+    if not found:
+        raise ApiError(404, "Row not found")
+    if len(found) > 1:
+        raise ApiError(409, f"More than one row has this value in column {shown(id_column)}; nothing was changed")
+    return int(found[0][0]), shape.row(found[0][1:])
+
+
+def _refuse(problem: DBAPIError) -> None:
+    """Answer what only the database could find wrong with a row; other problems are the caller's to raise."""
+    if isinstance(problem, IntegrityError) and tables.is_unique_violation(problem):
+        raise ApiError(409, 'A row with this "id" already exists') from problem
+    state = getattr(problem.orig, "sqlstate", None) or ""
+    if state.startswith("54"):  # program limits: a row that is too large for a page
+        raise ApiError(400, "The row is too large") from problem
