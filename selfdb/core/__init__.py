@@ -1,0 +1,1 @@
+"""The kernel: transport, tokens and their parts. It knows no backend by name."""

@@ -1,0 +1,349 @@
+"""One exchange, from its description to its answer: attempts, waits, redirects, a renewed session, errors."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urlsplit
+
+import requests
+
+from ..exceptions import (
+    APIConnectionError,
+    APITimeoutError,
+    AuthenticationError,
+    RedirectError,
+    ResponseTooLargeError,
+    SelfDBError,
+)
+from .clock import Deadline
+from .messages import connection_error, error_for_answer
+from .request import Request
+from .response import Response
+from .retry import Failure, RetryBudget, may_repeat, parse_retry_after
+from .stream import Stream
+from .tokens import Tokens
+from .upload import Upload
+
+if TYPE_CHECKING:
+    from .transport import Transport
+
+__all__ = ["Exchange", "leave_open", "read_whole"]
+
+T = TypeVar("T")
+
+log = logging.getLogger("selfdb")
+
+MAX_ANSWER = 100 * 1024 * 1024
+"""Bytes of a JSON answer, of an error's body, or of anything that came compressed."""
+
+MAX_REDIRECTS = 5
+
+LONGEST_WAIT = 60.0
+"""Seconds that a ``Retry-After`` is obeyed where no deadline bounds the call."""
+
+_READ_SIZE = 64 * 1024
+_KEY_HEADER = "Idempotency-Key"
+_REDIRECTS_KEEPING_METHOD = frozenset({307, 308})
+_REDIRECTS_TO_GET = frozenset({301, 302, 303})
+_GATEWAY_FAILURES = frozenset({502, 503, 504})
+
+
+Reader = Callable[["Exchange", requests.Response], T]
+
+
+class Exchange:
+    """The state of one call while it is made; used by one thread."""
+
+    def __init__(self, transport: Transport, request: Request, deadline: Deadline) -> None:
+        self.transport = transport
+        self.request = request
+        self.deadline = deadline
+        self.pool = transport.pool
+        self.started = self.pool.clock.monotonic()
+        self.origin = str(transport.base.origin)
+        self._url = transport.base.text + request.path + request.query
+        self._attempts = 0
+        self._retries = 0
+        self._redirects = 0
+        self._spent = 0
+        self._renewed = False
+        self._key = request.idempotency_key
+        if self._key is None and transport.options.keyed_writes and request.writes and request.keyable:
+            self._key = uuid.uuid4().hex
+
+    def run(self, read: Reader[T]) -> T:
+        """Attempts until one gives an answer to return or an error to raise."""
+        self._renew_early()
+        while True:
+            self.transport.lifeline.check()
+            tokens = self.transport.keeper.current() if self.request.bearer else None
+            try:
+                answer = self._send(tokens)
+                try:
+                    if 200 <= answer.status_code < 300:
+                        result = read(self, answer)
+                        self._succeeded(answer)
+                        return result
+                    content = self._error_body(answer) if answer.status_code >= 400 else b""
+                finally:
+                    if read is not leave_open or not 200 <= answer.status_code < 300:
+                        answer.close()
+            except SelfDBError:
+                raise
+            except Exception as error:  # noqa: BLE001 - nothing of the HTTP stack leaves the package
+                self._recover(error)
+                continue
+            if answer.status_code < 400:
+                self._redirect(answer)
+            elif not (answer.status_code == 401 and self._renew(tokens)):
+                self._refused(answer, content)
+
+    def _error_body(self, answer: requests.Response) -> bytes:
+        """What an answer of 400 and above says. Its status counts even if its body breaks off."""
+        try:
+            return read_whole(self, answer).content
+        except SelfDBError:
+            raise
+        except Exception:
+            if self.deadline.passed:
+                raise
+            return b""
+
+    # One attempt
+
+    def _send(self, tokens: Tokens | None) -> requests.Response:
+        request, transport = self.request, self.transport
+        if self.deadline.passed:
+            raise self._late(sent=False)
+        headers = dict(transport.headers)
+        if request.content_type is not None:
+            headers["Content-Type"] = request.content_type
+        if request.headers:
+            headers.update(request.headers)
+        if self._key is not None:
+            headers[_KEY_HEADER] = self._key
+        body, length, reader = request.body, None, None
+        if isinstance(body, Upload):
+            length, reader = body.length, body.open()
+            if length == 0:
+                body = b""
+        self._attempts += 1
+        begun = self.pool.clock.monotonic()
+        status = "failed"
+        try:
+            answer = self.pool.send(
+                request.method,
+                self._url,
+                headers,
+                tokens.access if tokens else None,
+                reader if isinstance(body, Upload) else body,
+                len(body) if isinstance(body, bytes) else length,
+                (transport.options.connect, transport.options.read),
+                self.deadline,
+            )
+            status = str(answer.status_code)
+            if reader is not None and reader.error is not None:
+                answer.close()  # the server answered what it got, which is not what was meant
+                raise reader.error
+            return answer
+        except Exception:
+            if reader is not None and reader.error is not None:
+                raise _OfTheCaller(reader.error) from None
+            raise
+        finally:
+            if reader is not None:
+                reader.close()
+            if log.isEnabledFor(logging.DEBUG):
+                took = (self.pool.clock.monotonic() - begun) * 1000
+                log.debug("%s %s -> %s in %.1f ms", request.method, request.path, status, took)
+
+    def _succeeded(self, answer: requests.Response) -> None:
+        self.pool.budget.give(1 + self._spent)
+        if self._key is not None and answer.headers.get(_KEY_HEADER) == self._key:
+            self.pool.acknowledges_keys = True
+
+    # What to do when no answer came
+
+    def _recover(self, error: Exception) -> None:
+        """Return if the request may be tried again, after the wait before it; raise otherwise."""
+        if isinstance(error, _OfTheCaller):
+            raise error.error
+        sent = self.pool.sent
+        failure, raised = connection_error(error, self.origin, sent)
+        unsafe = failure is Failure.AMBIGUOUS and self.request.writes
+        if self.deadline.passed:
+            raised = self._late(sent=unsafe)
+        if isinstance(raised, APIConnectionError):
+            raised.may_have_been_applied = unsafe
+            if unsafe:
+                raised.message += "; the request may have been applied, so look before you send it again"
+        if self.deadline.passed or not self._may_repeat(failure):
+            raise self._signed(raised) from error
+        cost = RetryBudget.COST_OF_TIMEOUT if isinstance(raised, APITimeoutError) else RetryBudget.COST
+        self._wait(cost, None, self._signed(raised), error)
+
+    def _late(self, *, sent: bool) -> APITimeoutError:
+        error = APITimeoutError(f"the deadline of {self.deadline.seconds:g} s for the whole call passed")
+        error.may_have_been_applied = sent
+        self._signed(error)
+        return error
+
+    # What to do with an answer that is none of success
+
+    def _refused(self, answer: requests.Response, content: bytes) -> None:
+        """Return if the request may be tried again, after the wait before it; raise otherwise."""
+        status = answer.status_code
+        asked = parse_retry_after(answer.headers.get("Retry-After"), self.pool.clock.time())
+        secrets = (*self.transport.secrets(), *self.request.secrets)
+        error = self._signed(error_for_answer(status, content, asked, secrets, keep_body=self.request.keep_body))
+        error.request_id = answer.headers.get("X-Request-ID")
+        if status == 429 and self.request.patient:
+            failure = Failure.RATE_LIMITED
+        elif status in _GATEWAY_FAILURES:
+            failure = Failure.UNAVAILABLE
+        else:
+            if status < 500:
+                self.pool.budget.give()
+            raise error
+        if not self._may_repeat(failure):
+            raise error
+        self._wait(RetryBudget.COST, asked, error, None)
+
+    def _may_repeat(self, failure: Failure) -> bool:
+        acknowledged = self._key is not None and self.pool.acknowledges_keys
+        return (
+            self._retries < self.transport.options.retry.max_retries
+            and may_repeat(failure, self.request.method, acknowledged)
+            and (self.request.replayable or not self._body_touched())
+        )
+
+    def _body_touched(self) -> bool:
+        return isinstance(self.request.body, Upload) and self.request.body.touched
+
+    def _wait(self, cost: int, asked: float | None, error: SelfDBError, cause: Exception | None) -> None:
+        """Sleep before the next attempt; raise ``error`` if there is no time or no budget for one."""
+        seconds = self.transport.options.retry.delay(self._retries) if asked is None else asked
+        fits = self.deadline.allows(seconds) and (self.deadline.seconds is not None or seconds <= LONGEST_WAIT)
+        if not fits or not self.pool.budget.take(cost):
+            raise error from cause
+        self._retries += 1
+        self._spent += cost
+        self.transport.lifeline.sleep(seconds)
+
+    def _redirect(self, answer: requests.Response) -> None:
+        """Go on at the address that ``answer`` names if that is safe; raise otherwise."""
+        status, location = answer.status_code, answer.headers.get("Location")
+        follows = status in _REDIRECTS_KEEPING_METHOD or (status in _REDIRECTS_TO_GET and not self.request.writes)
+        if location is None or not (follows or status in _REDIRECTS_TO_GET):
+            raise self._signed(SelfDBError(f"the server answered {status}, which is no answer to this call", status))
+        base = self.transport.base
+        try:
+            origin, target = base.redirect(self._url, location)
+        except ValueError:
+            raise self._signed(RedirectError("the server redirected to something that is no http address")) from None
+        if "@" in urlsplit(target).netloc:
+            raise self._signed(RedirectError("the server redirected to an address with a user name in it"))
+        if origin != base.origin:
+            # The path is left out: a redirect may carry a one-time secret in it.
+            raise self._signed(
+                RedirectError(
+                    f"the server redirected to {origin}, and no key or token is sent there; "
+                    f"if that is the right server, set base_url to {origin}{base.prefix}"
+                )
+            )
+        if not follows:
+            raise self._signed(
+                RedirectError(f"the server answered a {self.request.method} with a {status} redirect; check base_url")
+            )
+        if not self.request.replayable:
+            raise self._signed(
+                RedirectError(
+                    "the server redirected in the middle of a body that cannot be sent again; "
+                    "pass bytes, a path or a seekable file"
+                )
+            )
+        self._redirects += 1
+        if self._redirects > MAX_REDIRECTS:
+            raise self._signed(RedirectError(f"the server redirected more than {MAX_REDIRECTS} times"))
+        self._url = target
+
+    # The session
+
+    def _renew_early(self) -> None:
+        """Renew a session that is about to end before a body starts that could not be sent again."""
+        transport = self.transport
+        if self.request.replayable or transport.renewer is None or not self.request.renewable:
+            return
+        tokens = transport.keeper.current()
+        if tokens is not None and tokens.refresh is not None and transport.keeper.expires_within(30.0):
+            transport.keeper.renew(tokens.access, transport.renewer, self._time_to_renew())
+
+    def _renew(self, tokens: Tokens | None) -> bool:
+        """Whether a 401 for ``tokens`` is worth one more attempt, with a newer pair."""
+        transport = self.transport
+        if tokens is None or self._renewed or transport.renewer is None or not self.request.renewable:
+            return False
+        if not self.request.replayable:
+            raise self._signed(
+                AuthenticationError(
+                    "the access token was refused in the middle of a body that cannot be sent again; "
+                    "call auth.refresh() and upload again, or pass bytes, a path or a seekable file",
+                    401,
+                )
+            )
+        self._renewed = True
+        fresh = transport.keeper.renew(tokens.access, transport.renewer, self._time_to_renew())
+        return fresh is not None and fresh.access != tokens.access
+
+    def _time_to_renew(self) -> Deadline:
+        if self.deadline.seconds is not None:
+            return self.deadline
+        return Deadline(self.transport.options.deadline, self.pool.clock)  # a stream has none of its own
+
+    def _signed(self, error: SelfDBError) -> SelfDBError:
+        """``error`` with what this exchange knows."""
+        error.method, error.path, error.attempts = self.request.method, self.request.path, self._attempts
+        return error
+
+    # The body of an answer
+
+    def check_time(self) -> None:
+        """Raise if the deadline passed: on a session that is not ours only the pauses between reads are bounded."""
+        if self.deadline.passed:
+            raise TimeoutError
+
+
+class _OfTheCaller(Exception):
+    """What the source of a body raised, on its way through the HTTP stack."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+def read_whole(exchange: Exchange, answer: requests.Response) -> Response:
+    request = exchange.request
+    announced = answer.headers.get("Content-Length", "")
+    too_large = ResponseTooLargeError(
+        f"the answer is larger than {MAX_ANSWER // 2**20} MiB; ask for less, for example with a smaller page_size",
+        answer.status_code,
+        method=request.method,
+        path=request.path,
+    )
+    if announced.isdigit() and int(announced) > MAX_ANSWER:
+        raise too_large
+    blocks, size = [], 0
+    for block in answer.iter_content(_READ_SIZE):
+        size += len(block)
+        if size > MAX_ANSWER:
+            raise too_large
+        blocks.append(block)
+        exchange.check_time()
+    elapsed = exchange.pool.clock.monotonic() - exchange.started
+    return Response(answer.status_code, answer.headers, b"".join(blocks), elapsed, request.method, request.path)
+
+
+def leave_open(exchange: Exchange, answer: requests.Response) -> Stream:
+    return Stream(answer, exchange.deadline, exchange.origin, exchange.request)

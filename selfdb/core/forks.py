@@ -1,0 +1,39 @@
+"""What has to be made anew in a forked child: locks that a vanished thread held, sockets of the parent."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from typing import Protocol
+
+__all__ = ["ForkAware", "renew_after_fork"]
+
+
+class ForkAware(Protocol):
+    """An object that knows how to go on in a forked child."""
+
+    def _renew_in_child(self) -> None: ...
+
+
+_aware: weakref.WeakSet[ForkAware] = weakref.WeakSet()
+_aware_lock = threading.Lock()
+
+
+def renew_after_fork(thing: ForkAware) -> None:
+    """Call ``thing._renew_in_child()`` in every child that this process forks while ``thing`` lives."""
+    with _aware_lock:
+        _aware.add(thing)
+
+
+def _in_child() -> None:
+    # The only thread of the child runs this before anything else does: no lock is needed, and the one
+    # that another thread of the parent may have held at the fork would never be released.
+    global _aware_lock
+    _aware_lock = threading.Lock()
+    for thing in list(_aware):
+        thing._renew_in_child()
+
+
+if hasattr(os, "register_at_fork"):  # absent on Windows, which does not fork
+    os.register_at_fork(after_in_child=_in_child)

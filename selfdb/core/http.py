@@ -1,0 +1,351 @@
+"""The `requests` session that a client owns: pooled, quiet, and bound to the deadline of the call down to each read.
+
+`requests` and `urllib3` know time-outs for one socket wait only: a server that sends a byte now and then holds a
+caller for ever. Here the connection asks the call's deadline before every wait, the name look-up included.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import platform
+import queue
+import socket
+import ssl
+import threading
+import weakref
+from collections.abc import Mapping
+from http.client import HTTPResponse
+from typing import Any, Union
+from urllib.parse import urlsplit
+
+import requests
+import urllib3
+from requests.adapters import DEFAULT_POOLBLOCK, HTTPAdapter
+from requests.cookies import RequestsCookieJar
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+from urllib3.util.ssl_ import create_urllib3_context
+
+from .._version import __version__
+from ..exceptions import InvalidRequestError
+from .clock import Deadline
+from .forks import renew_after_fork
+
+__all__ = ["CALL", "ClientSession", "Verify", "call_bounds"]
+
+Verify = Union[bool, str, "os.PathLike[str]", None]
+"""As in `requests`: true, false, or a CA bundle; ``None`` takes the environment's bundle, else the default one."""
+
+POOL_SIZE = 64
+"""Connections kept open. A thread beyond them gets one of its own that is closed after use."""
+
+BLOCK_SIZE = 256 * 1024
+"""Bytes read from a body and written to the socket in one step."""
+
+
+class _Call(threading.local):
+    """What the connection has to know of the call that this thread makes; `requests` has no way to pass it down."""
+
+    connect_timeout: float | None = None
+    read_timeout: float | None = None
+    deadline: Deadline = Deadline(None)
+    sent: bool = False
+    """Whether a byte of the request may have left: decides whether a failed write may be repeated."""
+    tracked: bool = False
+    """Whether a connection of ours was asked at all: a mock of the adapter, or a SOCKS proxy, does not say."""
+
+
+CALL = _Call()
+
+
+def call_bounds(connect: float | None, read: float | None, deadline: Deadline) -> None:
+    """State the bounds of the exchange that this thread makes next.
+
+    :param connect: seconds for look-up, TCP and TLS together; ``None`` for no limit of their own.
+    :param read: seconds for one wait on the peer.
+    """
+    CALL.connect_timeout, CALL.read_timeout, CALL.deadline = connect, read, deadline
+    CALL.sent = CALL.tracked = False
+
+
+def _resolve(host: str, port: int, timeout: float | None) -> list[Any]:
+    """`getaddrinfo` with an end: it takes no time-out and cannot be interrupted, so a thread is left behind in it."""
+    if timeout is None:
+        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    answer: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def look_up() -> None:
+        try:
+            answer.put(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        except (OSError, UnicodeError) as error:
+            answer.put(error)
+
+    threading.Thread(target=look_up, name="selfdb-resolve", daemon=True).start()
+    try:
+        found = answer.get(timeout=timeout)
+    except queue.Empty:
+        raise TimeoutError(f"looking up {host} took too long") from None
+    if isinstance(found, Exception):
+        raise found
+    return list(found)
+
+
+class _BoundedReader(io.RawIOBase):
+    """Reads a socket; each wait ends with the read time-out or the call's deadline, whichever comes first."""
+
+    def __init__(self, sock: Any) -> None:
+        self._sock = sock
+        self._raw = sock.makefile("rb", buffering=0)
+        self._read_timeout = CALL.read_timeout
+        self._deadline = CALL.deadline
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        _set_timeout(self._sock, self._read_timeout, self._deadline)
+        return self._raw.readinto(buffer)  # type: ignore[no-any-return]
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Inherited:
+    """The connections of this process, which a forked child must let go of: two that read from one socket would
+    take each other's answers."""
+
+    def __init__(self) -> None:
+        self.connections: weakref.WeakSet[HTTPConnection] = weakref.WeakSet()
+        renew_after_fork(self)
+
+    def _renew_in_child(self) -> None:
+        for connection in list(self.connections):
+            sock, connection.sock = connection.sock, None
+            if sock is not None:
+                sock.close()  # the child's copy only: nothing is sent, the parent's connection lives on
+        self.connections = weakref.WeakSet()
+
+
+_inherited = _Inherited()
+
+
+def _set_timeout(sock: Any, timeout: float | None, deadline: Deadline) -> None:
+    seconds = deadline.limit(timeout)
+    if seconds == 0:  # would make the socket non-blocking instead
+        raise TimeoutError("the deadline has passed")
+    if sock.gettimeout() != seconds:  # a system call that is spared while the deadline is far
+        sock.settimeout(seconds)
+
+
+class _BoundedSource:
+    """Stands in for the socket where `HTTPResponse` asks it for a file."""
+
+    def __init__(self, sock: Any) -> None:
+        self._sock = sock
+
+    def makefile(self, mode: str, *args: Any, **kwargs: Any) -> io.BufferedReader:
+        return io.BufferedReader(_BoundedReader(self._sock), io.DEFAULT_BUFFER_SIZE)
+
+
+class _BoundedResponse(HTTPResponse):
+    def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(_BoundedSource(sock), *args, **kwargs)  # type: ignore[arg-type]
+
+
+class _BoundedHTTPConnection(HTTPConnection):
+    """A connection whose opening, sending and reading keep the bounds of the call that uses it."""
+
+    response_class = _BoundedResponse
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        _inherited.connections.add(self)
+
+    def _new_conn(self) -> socket.socket:
+        CALL.tracked = True
+        bound = Deadline(CALL.deadline.limit(CALL.connect_timeout))
+        try:
+            addresses = _resolve(self._dns_host, self.port or self.default_port, bound.remaining())
+        except TimeoutError as error:
+            raise ConnectTimeoutError(self, str(error)) from error
+        except socket.gaierror as error:
+            raise NameResolutionError(self.host, self, error) from error
+        except UnicodeError as error:
+            raise NewConnectionError(self, "the host name is not a valid one") from error
+        failure: OSError = OSError("the look-up found no address")
+        for tried, (family, kind, protocol, _, address) in enumerate(addresses):
+            left = bound.remaining()
+            # A share each: an address that swallows packets must not use up the time of a sound one.
+            share = None if left is None else left / (len(addresses) - tried)
+            sock = socket.socket(family, kind, protocol)
+            try:
+                for option in self.socket_options or ():
+                    sock.setsockopt(*option)
+                if self.source_address:
+                    sock.bind(self.source_address)
+                if share == 0:
+                    raise TimeoutError("timed out")
+                sock.settimeout(share)
+                sock.connect(address)
+            except OSError as error:
+                sock.close()
+                failure = error
+            except BaseException:
+                sock.close()
+                raise
+            else:
+                sock.settimeout(bound.remaining())  # what is left is for the TLS handshake
+                return sock
+        if isinstance(failure, TimeoutError):
+            raise ConnectTimeoutError(self, f"connecting to {self.host} timed out") from failure
+        raise NewConnectionError(self, f"failed to connect: {failure}") from failure
+
+    def connect(self) -> None:
+        try:
+            super().connect()
+        finally:
+            CALL.sent = False  # a CONNECT to a proxy is not the request
+
+    def send(self, data: Any) -> None:
+        if self.sock is None and self.auto_open:
+            self.connect()
+        CALL.sent = CALL.tracked = True
+        if self.sock is not None:
+            _set_timeout(self.sock, CALL.read_timeout, CALL.deadline)
+        super().send(data)
+
+
+class _BoundedHTTPSConnection(_BoundedHTTPConnection, HTTPSConnection):
+    pass
+
+
+class _QuietPool(HTTPConnectionPool):
+    """A pool that closes a connection it has no room for without a warning: that is how it is meant to work."""
+
+    ConnectionCls = _BoundedHTTPConnection
+
+    def _put_conn(self, conn: Any) -> None:
+        if self.pool is not None:
+            try:
+                self.pool.put(conn, block=False)
+            except queue.Full:
+                pass
+            else:
+                return
+        if conn is not None:
+            conn.close()
+
+
+class _QuietSecurePool(_QuietPool, HTTPSConnectionPool):
+    ConnectionCls = _BoundedHTTPSConnection
+
+
+_POOLS: Mapping[str, type[HTTPConnectionPool]] = {"http": _QuietPool, "https": _QuietSecurePool}
+
+
+class ClientAdapter(HTTPAdapter):
+    """One pool and one TLS context for all calls of a client.
+
+    `requests` reads the CA bundle again for every new connection, which costs more than the handshake.
+    """
+
+    def __init__(self, verify: Verify) -> None:
+        self._verify = verify
+        self._context: ssl.SSLContext | None = None
+        self._context_lock = threading.Lock()
+        super().__init__(pool_maxsize=POOL_SIZE)
+
+    def init_poolmanager(
+        self, connections: int, maxsize: int, block: bool = DEFAULT_POOLBLOCK, **pool_kwargs: Any
+    ) -> None:
+        super().init_poolmanager(connections, maxsize, block, blocksize=BLOCK_SIZE, **pool_kwargs)
+        self.poolmanager.pool_classes_by_scheme = dict(_POOLS)
+
+    def proxy_manager_for(self, proxy: str, **proxy_kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, blocksize=BLOCK_SIZE, **proxy_kwargs)
+        manager.pool_classes_by_scheme = {**manager.pool_classes_by_scheme, **_own_unless_socks(manager)}
+        return manager
+
+    def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
+        """Nothing: the context of `build_connection_pool_key_attributes` verifies."""
+
+    def build_connection_pool_key_attributes(
+        self, request: requests.PreparedRequest, verify: Any, cert: Any = None
+    ) -> tuple[Any, Any]:
+        parts = urlsplit(request.url or "")
+        host = {"scheme": parts.scheme, "host": parts.hostname, "port": parts.port}
+        if parts.scheme != "https":
+            return host, {}
+        context = self._shared_context()
+        return host, {
+            "ssl_context": context,
+            "cert_reqs": "CERT_NONE" if context.verify_mode == ssl.CERT_NONE else "CERT_REQUIRED",
+        }
+
+    def _shared_context(self) -> ssl.SSLContext:
+        context = self._context
+        if context is None:
+            context = _make_context(self._verify)
+            with self._context_lock:  # of several threads at the first call, all go on with the same one
+                context = self._context = self._context or context
+        return context
+
+
+def _own_unless_socks(manager: Any) -> Mapping[str, type[HTTPConnectionPool]]:
+    # A SOCKS manager opens its connections in its own way; the deadline is then kept between reads.
+    return _POOLS if type(manager) is urllib3.ProxyManager else {}
+
+
+def _make_context(verify: Verify) -> ssl.SSLContext:
+    context = create_urllib3_context()
+    if verify is None:
+        verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
+    if verify is False:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        return context
+    bundle = os.fspath(DEFAULT_CA_BUNDLE_PATH if verify is True else verify)
+    try:
+        if os.path.isdir(bundle):  # noqa: PTH112 - as requests tells the two apart
+            context.load_verify_locations(capath=bundle)
+        else:
+            context.load_verify_locations(cafile=bundle)
+    except OSError as error:
+        raise InvalidRequestError(f"verify: the CA bundle {bundle} cannot be read: {error}") from None
+    return context
+
+
+class _NoCookies(RequestsCookieJar):
+    """Keeps nothing: a session cookie would sign the next user of a shared client in as the last one."""
+
+    def extract_cookies(self, response: Any, request: Any) -> None:
+        """Nothing."""
+
+    def set_cookie(self, cookie: Any, *args: Any, **kwargs: Any) -> None:
+        """Nothing."""
+
+
+class ClientSession(requests.Session):
+    """A real `requests.Session` that follows no redirect, keeps no cookie and owns its adapter."""
+
+    def __init__(self, verify: Verify) -> None:
+        super().__init__()
+        self.cookies = _NoCookies()
+        # Told apart from the peers of `requests`; helps the operator of a server.
+        self.headers["User-Agent"] = (
+            f"selfdb/{__version__} Python/{platform.python_version()} requests/{requests.__version__}"
+        )
+        self.headers["Accept-Encoding"] = "gzip, deflate"
+        if verify is not None:
+            self.verify = verify if isinstance(verify, bool) else os.fspath(verify)
+        adapter = ClientAdapter(verify)
+        self.mount("https://", adapter)
+        self.mount("http://", adapter)
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """Never one: `requests` would read the whole body and parse the address even when it must not follow."""
+        return None

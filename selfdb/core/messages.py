@@ -1,0 +1,207 @@
+"""From what went wrong to the error that says so: answers of 400 and above, and failures of the HTTP stack."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import ssl
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import requests
+import urllib3
+
+from ..exceptions import (
+    APIConnectionError,
+    APITimeoutError,
+    InvalidRequestError,
+    RateLimitError,
+    SelfDBError,
+    error_class_for_status,
+)
+from .encoding import decode_json
+from .retry import Failure
+
+__all__ = ["connection_error", "error_for_answer", "redact"]
+
+TEXT_IN_MESSAGE = 500
+"""Characters of a body that is not JSON that go into a message."""
+
+TEXT_KEPT = 2048
+"""Characters of such a body that stay on the error."""
+
+
+_TIMEOUTS = (TimeoutError, socket.timeout, requests.Timeout, urllib3.exceptions.TimeoutError)
+
+SHORTEST_SECRET = 6
+"""Characters; replacing anything shorter would garble messages and hide nothing."""
+
+
+def redact(text: str, secrets: Iterable[str]) -> str:
+    """``text`` without any of ``secrets``, which a server may have echoed."""
+    for secret in secrets:
+        if len(secret) >= SHORTEST_SECRET:
+            # As it is, and in the two ways in which JSON may have written it.
+            for form in (secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]):
+                text = text.replace(form, "***")
+    return text
+
+
+def _without_input(body: Any) -> Any:
+    """``body`` without the ``input`` of validation findings, which repeats what was sent, passwords included."""
+    if isinstance(body, dict) and isinstance(body.get("detail"), list):
+        findings = [
+            {name: value for name, value in item.items() if name not in ("input", "ctx")}
+            if isinstance(item, dict)
+            else item
+            for item in body["detail"]
+        ]
+        return {**body, "detail": findings}
+    return body
+
+
+def error_for_answer(
+    status_code: int, content: bytes, retry_after: float | None, secrets: Iterable[str], *, keep_body: bool
+) -> SelfDBError:
+    """The error that an answer of 400 and above stands for.
+
+    :param keep_body: false where the body may repeat what was sent, and that is secret.
+    """
+    text = redact(content.decode("utf-8", "replace"), secrets)
+    body: Any
+    try:
+        body = _without_input(decode_json(text.encode("utf-8")))
+    except ValueError:
+        body = text[:TEXT_KEPT] or None
+    error = error_class_for_status(status_code)(
+        _message_in(body) or f"HTTP {status_code}", status_code, body if keep_body else None
+    )
+    if isinstance(error, RateLimitError):
+        error.retry_after = retry_after
+    return error
+
+
+def _message_in(body: Any) -> str:
+    """What the server says, wherever it says it; empty if nowhere."""
+    if isinstance(body, str):
+        return body.strip()[:TEXT_IN_MESSAGE]
+    if not isinstance(body, dict):
+        return ""
+    detail = body.get("detail")
+    if isinstance(detail, list):
+        return "; ".join(_finding(item) for item in detail)[:TEXT_KEPT]
+    nested = body.get("error")
+    for said in (
+        detail,
+        detail.get("message") if isinstance(detail, dict) else None,
+        nested.get("message") if isinstance(nested, dict) else None,
+        nested,
+        body.get("message"),
+    ):
+        if isinstance(said, str) and said:
+            return said[:TEXT_KEPT]
+    return ""
+
+
+def _finding(item: Any) -> str:
+    """One entry of a validation answer as ``body.email: value is not a valid email address``."""
+    if not isinstance(item, dict):
+        return str(item)
+    where = item.get("loc")
+    place = ".".join(str(part) for part in where) if isinstance(where, list) else ""
+    return f"{place}: {item.get('msg', '')}" if place else str(item.get("msg", ""))
+
+
+def connection_error(error: Exception, origin: str, sent: bool | None) -> tuple[Failure, SelfDBError]:
+    """What a failure of the HTTP stack means for the request, and the error that says it.
+
+    :param error: what the stack raised; it loses its request and answer here, which hold the secrets.
+    :param origin: scheme, host and port, for the message.
+    :param sent: whether a byte of the request may have left; ``None`` if only the failure's kind can tell.
+    """
+    causes = list(_chain(error))
+    for cause in causes:
+        if isinstance(cause, requests.RequestException):
+            cause.request = cause.response = None
+    if sent is None:
+        sent = not _came_before_sending(causes)
+    failure = Failure.AMBIGUOUS if sent else Failure.NOT_SENT
+
+    for cause in causes:
+        if isinstance(cause, ssl.SSLError) and not isinstance(cause, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
+            return Failure.FINAL, APIConnectionError(_tls_message(cause, origin))
+    if isinstance(error, (requests.exceptions.InvalidURL, requests.exceptions.InvalidHeader)) and not sent:
+        return Failure.FINAL, InvalidRequestError("the URL or a header of the request is not valid")
+    if any(isinstance(cause, _TIMEOUTS) for cause in causes):
+        what = f"{origin} did not answer in time" if sent else f"connecting to {origin} took too long"
+        return failure, APITimeoutError(what)
+    for cause in causes:
+        if isinstance(cause, requests.exceptions.ProxyError):
+            return failure, APIConnectionError(
+                f"the proxy for {origin} refused or failed; check HTTP_PROXY, HTTPS_PROXY and NO_PROXY"
+            )
+        if isinstance(cause, (socket.gaierror, urllib3.exceptions.NameResolutionError)):
+            return failure, APIConnectionError(
+                f"the host name of {origin} could not be resolved; check base_url and the network"
+            )
+        if isinstance(cause, ConnectionRefusedError):
+            return failure, APIConnectionError(
+                f"{origin} refused the connection; is the server running, and are host and port right?"
+            )
+    if not sent:
+        return failure, APIConnectionError(f"could not connect to {origin}")
+    for cause in causes:
+        if isinstance(cause, (requests.exceptions.ContentDecodingError, urllib3.exceptions.DecodeError)):
+            return failure, APIConnectionError(f"the answer of {origin} is compressed in a way that cannot be undone")
+        if isinstance(cause, (http.client.IncompleteRead, requests.exceptions.ChunkedEncodingError)):
+            return failure, APIConnectionError(f"the answer of {origin} broke off before its end")
+        if isinstance(cause, (http.client.BadStatusLine, http.client.HTTPException)) and not isinstance(
+            cause, http.client.RemoteDisconnected
+        ):
+            return failure, APIConnectionError(f"{origin} answered with something that is not HTTP")
+    return failure, APIConnectionError(f"the connection to {origin} was lost before the answer came")
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """``error`` and everything it was made of: `requests` and `urllib3` nest causes in three different ways."""
+    seen: list[BaseException] = []
+    waiting: list[Any] = [error]
+    while waiting:
+        current = waiting.pop(0)
+        if not isinstance(current, BaseException) or any(current is known for known in seen):
+            continue
+        seen.append(current)
+        yield current
+        waiting += [getattr(current, "reason", None), current.__cause__, current.__context__, *current.args]
+
+
+def _came_before_sending(causes: list[BaseException]) -> bool:
+    """Whether a session that is not ours failed while connecting. When in doubt, it did not."""
+    return any(
+        isinstance(
+            cause,
+            (
+                requests.ConnectTimeout,
+                urllib3.exceptions.NewConnectionError,
+                urllib3.exceptions.ConnectTimeoutError,
+                requests.exceptions.InvalidURL,
+                requests.exceptions.InvalidHeader,
+                requests.exceptions.MissingSchema,
+                requests.exceptions.InvalidSchema,
+            ),
+        )
+        for cause in causes
+    )
+
+
+def _tls_message(error: ssl.SSLError, origin: str) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return (
+            f"the certificate of {origin} was not accepted: {error.verify_message}; "
+            'for a private authority pass verify="/path/to/ca.pem"'
+        )
+    reason = (error.reason or "").replace("_", " ").lower()
+    if reason in ("wrong version number", "record layer failure", "http request"):
+        return f"{origin} does not speak TLS on this port; if it serves plain HTTP, set base_url to http://..."
+    return f"no secure connection to {origin} could be made: {reason or 'TLS handshake failed'}"

@@ -1,0 +1,141 @@
+"""The knobs of a call: time-outs, deadline, retries and headers, checked where they are given."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Optional, Union
+
+from ..exceptions import InvalidRequestError
+from .retry import RetryPolicy
+
+__all__ = ["NOT_GIVEN", "CallOptions", "NotGiven", "Timeout", "check_headers", "check_key"]
+
+Timeout = Union[float, tuple[Optional[float], Optional[float]], None]
+"""Seconds, or ``(connect, read)`` in seconds; ``None`` in any place means no limit there."""
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
+
+
+class NotGiven:
+    """The type of an argument left out, where ``None`` has a meaning of its own."""
+
+    def __repr__(self) -> str:
+        return "NOT_GIVEN"
+
+    def __bool__(self) -> bool:
+        return False
+
+
+NOT_GIVEN = NotGiven()
+
+
+def _seconds(value: Any, what: str) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise InvalidRequestError(f"{what} must be a number of seconds or None, not {type(value).__name__}")
+    if not math.isfinite(value) or value <= 0:
+        raise InvalidRequestError(f"{what} must be a finite number of seconds above 0, or None for no limit")
+    return float(value)
+
+
+def _pair(timeout: Any) -> tuple[float | None, float | None]:
+    if isinstance(timeout, (tuple, list)):
+        if len(timeout) != 2:
+            raise InvalidRequestError("timeout must be a number of seconds or a pair (connect, read)")
+        return _seconds(timeout[0], "the connect timeout"), _seconds(timeout[1], "the read timeout")
+    return _seconds(timeout, "timeout"), _seconds(timeout, "timeout")
+
+
+def check_headers(headers: Mapping[str, str], reserved: frozenset[str]) -> dict[str, str]:
+    """A copy of ``headers`` that cannot break out of its lines.
+
+    :param reserved: lower-case names that are ours to set.
+    :raises InvalidRequestError: for a name or value that is none, or a reserved name. No value is shown.
+    """
+    checked = {}
+    for name, value in dict(headers).items():
+        if not isinstance(name, str) or not _TOKEN.match(name):
+            raise InvalidRequestError(f"{name!r} is not a header name")
+        if name.lower() in reserved:
+            raise InvalidRequestError(f"the header {name} is set by the client itself")
+        if not isinstance(value, str):
+            raise InvalidRequestError(f"the value of header {name} must be a str, not {type(value).__name__}")
+        check_field_value(value, f"the value of header {name}")
+        checked[name] = value
+    return checked
+
+
+def check_field_value(value: str, what: str) -> None:
+    """:raises InvalidRequestError: if ``value`` cannot stand in one header line. It is not shown."""
+    if value != value.strip() or any(ord(c) < 32 or ord(c) == 127 or ord(c) > 255 for c in value):
+        raise InvalidRequestError(f"{what} has control characters, blanks at its ends or characters beyond Latin-1")
+
+
+def check_key(key: str) -> str:
+    """``key`` as an idempotency key.
+
+    :raises InvalidRequestError: if it is empty, longer than 255 characters or not printable ASCII.
+    """
+    if not isinstance(key, str) or not 1 <= len(key) <= 255 or not all(33 <= ord(c) <= 126 for c in key):
+        raise InvalidRequestError("idempotency_key must be 1 to 255 printable ASCII characters without blanks")
+    return key
+
+
+@dataclass(frozen=True)
+class CallOptions:
+    """Immutable, so that clones and threads may share it.
+
+    :ivar connect: seconds for look-up, TCP and TLS together.
+    :ivar read: seconds for one wait on the server.
+    :ivar deadline: seconds for a whole call with its retries and body.
+    :ivar stream_deadline: the same for uploads and downloads; none unless a caller asked for one.
+    :ivar headers: sent with every request.
+    :ivar keyed_writes: whether each write gets an idempotency key of its own.
+    """
+
+    connect: Optional[float] = 5.0
+    read: Optional[float] = 30.0
+    deadline: Optional[float] = 60.0
+    stream_deadline: Optional[float] = None
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    keyed_writes: bool = False
+
+    def changed(
+        self,
+        *,
+        timeout: Timeout | NotGiven = NOT_GIVEN,
+        deadline: float | NotGiven | None = NOT_GIVEN,
+        stream_deadline: float | NotGiven | None = NOT_GIVEN,
+        max_retries: int | NotGiven = NOT_GIVEN,
+        headers: Mapping[str, str] | NotGiven = NOT_GIVEN,
+        idempotent_writes: bool | NotGiven = NOT_GIVEN,
+        reserved: frozenset[str] = frozenset(),
+    ) -> CallOptions:
+        """A copy with what is given changed; ``headers`` are added to those that are there.
+
+        :raises InvalidRequestError: for a value out of range or of a wrong type.
+        """
+        changes: dict[str, Any] = {}
+        if not isinstance(timeout, NotGiven):
+            changes["connect"], changes["read"] = _pair(timeout)
+        if not isinstance(deadline, NotGiven):
+            changes["deadline"] = _seconds(deadline, "deadline")
+        if not isinstance(stream_deadline, NotGiven):
+            changes["stream_deadline"] = _seconds(stream_deadline, "deadline")
+        if not isinstance(max_retries, NotGiven):
+            if isinstance(max_retries, bool) or not isinstance(max_retries, int) or max_retries < 0:
+                raise InvalidRequestError("max_retries must be a whole number of 0 or more")
+            changes["retry"] = dataclasses.replace(self.retry, max_retries=max_retries)
+        if not isinstance(headers, NotGiven):
+            changes["headers"] = {**self.headers, **check_headers(headers, reserved)}
+        if not isinstance(idempotent_writes, NotGiven):
+            if not isinstance(idempotent_writes, bool):
+                raise InvalidRequestError("idempotent_writes must be True or False")
+            changes["keyed_writes"] = idempotent_writes
+        return dataclasses.replace(self, **changes)

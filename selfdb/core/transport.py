@@ -1,0 +1,81 @@
+"""Who makes exchanges: one user's view of a server, with the options and the shared parts that every call stands on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+from .clock import Deadline
+from .exchange import Exchange, leave_open, read_whole
+from .lifeline import Lifeline
+from .options import CallOptions
+from .pool import Pool
+from .request import Request
+from .response import Response
+from .stream import Stream
+from .tokens import Renewer, TokenKeeper
+from .upload import Upload
+from .urls import BaseURL
+
+__all__ = ["Transport"]
+
+T = TypeVar("T")
+
+
+class Transport:
+    """Makes exchanges for one user with one set of options. Immutable; may be shared by threads.
+
+    :param pool: what is shared with the clones.
+    :param base: where the server lives.
+    :param identity: headers that say who the application is, such as its API key; secret.
+    :param keeper: who the user is.
+    :param options: time-outs, retries, headers.
+    :param renewer: how to renew a session; ``None`` never renews one.
+    :param lifeline: what ends this client; the pool's, or one derived from it.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        base: BaseURL,
+        identity: Mapping[str, str],
+        keeper: TokenKeeper,
+        options: CallOptions,
+        renewer: Renewer | None = None,
+        lifeline: Lifeline | None = None,
+    ) -> None:
+        self.pool = pool
+        self.base = base
+        self.identity = identity
+        self.keeper = keeper
+        self.options = options
+        self.renewer = renewer
+        self.lifeline = lifeline or pool.lifeline
+        self.headers = {"Accept": "application/json", **options.headers, **identity}
+
+    def call(self, request: Request, parse: Callable[[Response], T]) -> T:
+        """Make the exchange and read its answer with ``parse``. See :meth:`exchange`."""
+        return parse(self.exchange(request))
+
+    def exchange(self, request: Request, deadline: Deadline | None = None) -> Response:
+        """Send ``request``, as often as is right, and return the whole answer.
+
+        :param deadline: by when all of it has to be over; that of the options by default.
+        :raises SelfDBError: see :mod:`selfdb.exceptions`; nothing else, but for what the caller's own body raises.
+        """
+        if deadline is None:
+            seconds = self.options.stream_deadline if isinstance(request.body, Upload) else self.options.deadline
+            deadline = Deadline(seconds, self.pool.clock)
+        return Exchange(self, request, deadline).run(read_whole)
+
+    def open(self, request: Request) -> Stream:
+        """Send ``request`` and return its answer with the body still on the wire.
+
+        :raises SelfDBError: as :meth:`exchange`.
+        """
+        return Exchange(self, request, Deadline(self.options.stream_deadline, self.pool.clock)).run(leave_open)
+
+    def secrets(self) -> tuple[str, ...]:
+        """What must never be shown."""
+        tokens = self.keeper.current()
+        return (*self.identity.values(), *(token for token in tokens or () if token))
