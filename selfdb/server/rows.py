@@ -6,7 +6,7 @@ A row is built or checked here in full before the database sees it, so what is r
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -69,7 +69,7 @@ def _reshaped(problem: DBAPIError) -> bool:
 
 def _page(connection: Connection, services: Services, record: TableRecord, query: PageQuery) -> Dict[str, Any]:
     shape = record.shape
-    statement = sa.select(*shape.cells)
+    statement = shape.select
     total = record.row_count
     if query.search and shape.texts:
         matching = contains(services.database, query.search, *shape.texts)
@@ -78,9 +78,13 @@ def _page(connection: Connection, services: Services, record: TableRecord, query
     if query.sort_by is not None:
         statement = statement.order_by(ordered(_sort_key(shape, query.sort_by), query.sort_order))
     offset = (query.page - 1) * query.page_size
-    statement = statement.order_by(shape.seq).limit(query.page_size).offset(offset)
-    rows = [] if offset >= total else [shape.row(row) for row in connection.execute(statement)]
-    return {"data": rows, "total": total, "page": query.page, "page_size": query.page_size}
+    rows: Iterable[sa.Row[Any]] = ()
+    if offset < total and statement is shape.select:
+        rows = connection.execute(shape.page, {"page_size": query.page_size, "offset": offset})
+    elif offset < total:
+        rows = connection.execute(statement.order_by(shape.seq).limit(query.page_size).offset(offset))
+    data = [shape.row(row) for row in rows]
+    return {"data": data, "total": total, "page": query.page, "page_size": query.page_size}
 
 
 def _sort_key(shape: Shape, name: str) -> sa.ColumnElement[Any]:
@@ -116,10 +120,9 @@ def insert(
     _refuse_unknown(shape, given)
     now = timestamp_text(services.clock.now())
     row = {column.name: _initial(connection, shape, column, given, now) for column in shape.columns}
-    statement = sa.insert(shape.table).inline()
     values = {column.key: row[column.name] for column in shape.columns}
     try:
-        connection.execute(statement, values)
+        connection.execute(shape.insert, values)
     except DBAPIError as problem:
         _refuse(problem)
         raise

@@ -199,6 +199,10 @@ class Shape:
         self.seq: sa.Column[int] = self.table.c.seq
         self.cells = tuple(self.table.c[column.key] for column in layout.columns)
         self.texts = tuple(self.table.c[column.key] for column in layout.columns if column.type.is_text)
+        # Statements that every request needs are put together once.
+        self.select = sa.select(*self.cells)
+        self.page = self.select.order_by(self.seq).limit(sa.bindparam("page_size")).offset(sa.bindparam("offset"))
+        self.insert = sa.insert(self.table).inline()
 
     def cell(self, column: Column) -> sa.Column[Any]:
         """The SQLAlchemy column of ``column``."""
