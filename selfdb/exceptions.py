@@ -10,7 +10,8 @@
     |   |-- UnprocessableEntityError  422
     |   `-- InvalidRequestError       (also ValueError) refused before any I/O
     |-- AuthenticationError           401
-    |   `-- MissingAPIKeyError        406
+    |   |-- MissingAPIKeyError        406
+    |   `-- NotSignedInError          (also ValueError) a session is needed and none is held
     |-- PermissionDeniedError         403
     |-- NotFoundError                 404
     |-- ConflictError                 409
@@ -40,6 +41,7 @@ __all__ = [
     "InvalidRequestError",
     "MissingAPIKeyError",
     "NotFoundError",
+    "NotSignedInError",
     "PermissionDeniedError",
     "RateLimitError",
     "RealtimeError",
@@ -137,6 +139,10 @@ class AuthenticationError(SelfDBError):
 
 class MissingAPIKeyError(AuthenticationError):
     """406: the server saw no ``X-API-Key`` header (a proxy may have removed it)."""
+
+
+class NotSignedInError(AuthenticationError, ValueError):
+    """The call needs a session and the client holds none; nothing was sent. Log in first."""
 
 
 class PermissionDeniedError(SelfDBError):

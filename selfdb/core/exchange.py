@@ -279,7 +279,7 @@ class Exchange:
             return
         tokens = transport.keeper.current()
         if tokens is not None and tokens.refresh is not None and transport.keeper.expires_within(30.0):
-            transport.keeper.renew(tokens.access, transport.renewer, self._time_to_renew())
+            transport.keeper.renew(tokens.access, self._ask_for_renewal, self._time_to_renew())
 
     def _renew(self, tokens: Tokens | None) -> bool:
         """Whether a 401 for ``tokens`` is worth one more attempt, with a newer pair."""
@@ -295,8 +295,12 @@ class Exchange:
                 )
             )
         self._renewed = True
-        fresh = transport.keeper.renew(tokens.access, transport.renewer, self._time_to_renew())
+        fresh = transport.keeper.renew(tokens.access, self._ask_for_renewal, self._time_to_renew())
         return fresh is not None and fresh.access != tokens.access
+
+    def _ask_for_renewal(self, refresh_token: str, deadline: Deadline) -> Tokens:
+        assert self.transport.renewer is not None
+        return self.transport.renewer(self.transport, refresh_token, deadline)
 
     def _time_to_renew(self) -> Deadline:
         if self.deadline.seconds is not None:
@@ -342,7 +346,15 @@ def read_whole(exchange: Exchange, answer: requests.Response) -> Response:
         blocks.append(block)
         exchange.check_time()
     elapsed = exchange.pool.clock.monotonic() - exchange.started
-    return Response(answer.status_code, answer.headers, b"".join(blocks), elapsed, request.method, request.path)
+    return Response(
+        answer.status_code,
+        answer.headers,
+        b"".join(blocks),
+        elapsed,
+        request.method,
+        request.path,
+        private=not request.keep_body,
+    )
 
 
 def leave_open(exchange: Exchange, answer: requests.Response) -> Stream:

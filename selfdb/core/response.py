@@ -20,10 +20,11 @@ class Response:
     :ivar headers: the answer's headers, by name in any case.
     :ivar content: the body, decompressed; empty for 204.
     :ivar elapsed: seconds from the first attempt to the last byte, waits between attempts included.
+    :ivar private: whether the body holds tokens, so that no error may show it.
     :ivar request_id: the answer's ``X-Request-ID``, or ``None``.
     """
 
-    __slots__ = ("content", "elapsed", "headers", "method", "path", "request_id", "status_code")
+    __slots__ = ("content", "elapsed", "headers", "method", "path", "private", "request_id", "status_code")
 
     def __init__(
         self,
@@ -33,6 +34,7 @@ class Response:
         elapsed: float = 0.0,
         method: str = "",
         path: str = "",
+        private: bool = False,
     ) -> None:
         self.status_code = status_code
         self.headers = headers
@@ -40,6 +42,7 @@ class Response:
         self.elapsed = elapsed
         self.method = method
         self.path = path
+        self.private = private
         self.request_id = headers.get("X-Request-ID")
 
     def __repr__(self) -> str:
@@ -60,7 +63,7 @@ class Response:
         return SelfDBError(
             f"the answer {why}; is base_url the address of the API itself?",
             self.status_code,
-            self.content[:2048].decode("utf-8", "replace") or None,
+            None if self.private else self.content[:2048].decode("utf-8", "replace") or None,
             method=self.method,
             path=self.path,
             request_id=self.request_id,
@@ -81,6 +84,7 @@ class RawResponse(Response, Generic[T]):
             response.elapsed,
             response.method,
             response.path,
+            response.private,
         )
         self._parser = parser
 

@@ -13,13 +13,16 @@ from .pool import Pool
 from .request import Request
 from .response import Response
 from .stream import Stream
-from .tokens import Renewer, TokenKeeper
+from .tokens import TokenKeeper, Tokens
 from .upload import Upload
 from .urls import BaseURL
 
-__all__ = ["Transport"]
+__all__ = ["Renewer", "Transport"]
 
 T = TypeVar("T")
+
+Renewer = Callable[["Transport", str, Deadline], Tokens]
+"""Exchanges a refresh token for a new pair over the transport that needs it, within a deadline."""
 
 
 class Transport:

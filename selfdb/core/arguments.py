@@ -1,0 +1,47 @@
+"""Checks of arguments before any I/O. Every one raises `InvalidRequestError` with the argument's name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..exceptions import InvalidRequestError
+
+__all__ = ["choice", "flag", "text", "whole_number"]
+
+
+def whole_number(value: Any, what: str, low: int, high: int | None = None) -> int:
+    """``value`` if it is an ``int`` (no ``bool``) from ``low`` to ``high``."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidRequestError(f"{what} must be an int, not {type(value).__name__}")
+    if value < low or (high is not None and value > high):
+        bounds = f"{low} or more" if high is None else f"from {low} to {high}"
+        raise InvalidRequestError(f"{what} must be {bounds}, not {value}")
+    return value
+
+
+def text(value: Any, what: str, longest: int, *, allow_empty: bool = False) -> str:
+    """``value`` if it is a ``str`` of at most ``longest`` characters, without NUL and not empty."""
+    if not isinstance(value, str):
+        raise InvalidRequestError(f"{what} must be a str, not {type(value).__name__}")
+    if not value and not allow_empty:
+        raise InvalidRequestError(f"{what} must not be empty")
+    if len(value) > longest:
+        raise InvalidRequestError(f"{what} must have at most {longest} characters, not {len(value)}")
+    if "\0" in value:
+        raise InvalidRequestError(f"{what} must not contain NUL")
+    return value
+
+
+def choice(value: Any, what: str, allowed: tuple[str, ...]) -> str:
+    """``value`` in lower case if it is one of ``allowed``."""
+    folded = value.lower() if isinstance(value, str) else value
+    if folded not in allowed:
+        raise InvalidRequestError(f"{what} must be one of {', '.join(allowed)}")
+    return str(folded)
+
+
+def flag(value: Any, what: str) -> bool:
+    """``value`` if it is a ``bool``."""
+    if not isinstance(value, bool):
+        raise InvalidRequestError(f"{what} must be True or False, not {type(value).__name__}")
+    return value

@@ -1,0 +1,264 @@
+"""A body on its way to the caller: in blocks, resumed where it broke off, whole or not at all under its final name."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol, Union
+
+from ..exceptions import APIConnectionError, InvalidRequestError, NotFoundError, ResponseTooLargeError, SelfDBError
+from .arguments import whole_number
+from .exchange import MAX_ANSWER
+from .request import Request
+from .retry import RetryBudget
+from .stream import Stream
+from .transport import Transport
+from .upload import Progress
+
+__all__ = ["BLOCK_SIZE", "Download", "DownloadTarget", "SupportsWrite", "save"]
+
+BLOCK_SIZE = 256 * 1024
+"""Bytes a block, unless the caller asks for others: larger ones are no faster, smaller ones are slower."""
+
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)\Z")
+
+
+class SupportsWrite(Protocol):
+    """A binary file, or anything that is written like one."""
+
+    def write(self, data: bytes, /) -> Any:
+        """Take ``data``, all of it."""
+
+
+DownloadTarget = Union[str, "os.PathLike[str]", SupportsWrite]
+"""Where a download goes: a path, or a binary file that stays open."""
+
+
+class _Changed(Exception):
+    """The object behind the address is another one than the one that was begun."""
+
+
+class Download:
+    """An iterator over the blocks of a body; a context manager that lets go of the connection.
+
+    A connection that breaks is opened again for the rest (``Range``), provided the object is still the
+    same (``If-Range``). Belongs to one thread.
+
+    :ivar total: bytes to come in all, or ``None`` while unknown.
+    :ivar done: bytes handed out.
+    :ivar headers: of the first answer.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        request: Request,
+        *,
+        block_size: int = BLOCK_SIZE,
+        max_bytes: int | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self._transport = transport
+        self._request = request
+        self._block_size = whole_number(block_size, "chunk_size", 1)
+        self._max_bytes = None if max_bytes is None else whole_number(max_bytes, "max_bytes", 0)
+        self._progress = progress
+        self._failures = 0
+        self._stream: Stream | None = None
+        self._begin()
+
+    def _begin(self) -> None:
+        self.done = 0
+        self._stream = self._open({"Accept-Encoding": "identity"})
+        self.headers = self._stream.headers
+        encoded = self.headers.get("Content-Encoding", "identity").lower() != "identity"
+        length = self.headers.get("Content-Length", "")
+        self.total: int | None = int(length) if length.isdigit() and not encoded else None
+        tag = self.headers.get("ETag", "")
+        # A weak tag promises the same meaning, not the same bytes.
+        self._tag = tag if tag.startswith('"') and not encoded else None
+        # What comes compressed although we asked for it plain could be a bomb.
+        self._limit = MAX_ANSWER if encoded and self._max_bytes is None else self._max_bytes
+        if self._limit is not None and self.total is not None and self.total > self._limit:
+            raise self._too_large()
+
+    def _open(self, headers: dict[str, str]) -> Stream:
+        return self._transport.open(self._request._replace(headers=headers))
+
+    def __enter__(self) -> Download:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        """The next block.
+
+        :raises APIConnectionError: if it broke off and could not be resumed, or the object has changed meanwhile.
+        :raises ResponseTooLargeError: beyond ``max_bytes``.
+        """
+        try:
+            return self.next_block()
+        except _Changed:
+            raise self._signed(
+                APIConnectionError("the object changed while it was downloaded; download it again")
+            ) from None
+
+    def next_block(self) -> bytes:
+        """As ``next``, but a changed object is told apart so that the target can begin anew."""
+        while True:
+            if self._stream is None:
+                raise StopIteration
+            try:
+                block = self._stream.read(self._block_size)
+            except APIConnectionError as error:
+                self._resume(error)
+                continue
+            if not block:
+                self.close()
+                raise StopIteration
+            self.done += len(block)
+            if self._limit is not None and self.done > self._limit:
+                raise self._too_large()
+            self._failures = 0
+            if self._progress is not None:
+                self._progress(self.done, self.total)
+            return block
+
+    def _resume(self, error: APIConnectionError) -> None:
+        """Go on behind the last byte that came, or raise ``error``."""
+        self.close()
+        retry, budget = self._transport.options.retry, self._transport.pool.budget
+        if self._tag is None or self._failures >= retry.max_retries or not budget.take(RetryBudget.COST):
+            raise error
+        self._transport.lifeline.sleep(retry.delay(self._failures))
+        self._failures += 1
+        headers = {"Accept-Encoding": "identity", "Range": f"bytes={self.done}-", "If-Range": self._tag}
+        try:
+            stream = self._open(headers)
+        except SelfDBError as refused:
+            # 416: there is nothing behind what came, so it cannot be the same object.
+            if refused.status_code == 416 or isinstance(refused, NotFoundError):
+                raise _Changed from refused
+            raise
+        span = _CONTENT_RANGE.match(stream.headers.get("Content-Range", ""))
+        if stream.status_code != 206 or span is None or int(span[1]) != self.done:
+            stream.close()
+            raise _Changed
+        self._stream = stream
+
+    def restart(self) -> None:
+        """Begin anew with what is there now."""
+        self.close()
+        self._begin()
+
+    def _too_large(self) -> ResponseTooLargeError:
+        self.close()
+        error = ResponseTooLargeError(f"the object is larger than the {self._limit} bytes allowed for it")
+        self._signed(error)
+        return error
+
+    def _signed(self, error: SelfDBError) -> SelfDBError:
+        error.method, error.path = self._request.method, self._request.path
+        return error
+
+    def close(self) -> None:
+        """Let go of the connection. Idempotent."""
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.close()
+
+
+MAX_RESTARTS = 3
+"""How often a target begins anew because the object keeps changing."""
+
+
+def _pour(download: Download, write: Any, rewind: Any) -> int:
+    """Everything of ``download`` into ``write``, from the start again if the object changes on the way."""
+    for restarts in range(MAX_RESTARTS + 1):
+        try:
+            while True:
+                try:
+                    block = download.next_block()
+                except StopIteration:
+                    return download.done
+                write(block)
+        except _Changed:
+            if restarts == MAX_RESTARTS or rewind is None:
+                raise download._signed(
+                    APIConnectionError("the object changed while it was downloaded; download it again")
+                ) from None
+            rewind()
+            download.restart()
+    raise AssertionError("unreachable")  # pragma: no cover - the loop above returns or raises
+
+
+def read_all(download: Download) -> bytes:
+    """The whole body in memory."""
+    blocks: list[bytes] = []
+    with download:
+        _pour(download, blocks.append, blocks.clear)
+    return b"".join(blocks)
+
+
+def save(download: Download, target: DownloadTarget) -> int:
+    """The whole body to ``target``; returns its size in bytes.
+
+    Under a path it appears whole or not at all: it is written beside it and renamed when it is complete. A
+    file object is written from where it stands; if the object changes on the way and the file can seek, it
+    is rewound and cut off there.
+
+    :raises InvalidRequestError: if the folder of the path does not exist or cannot be written to.
+    """
+    with download:
+        if not isinstance(target, (str, os.PathLike)):
+            return _pour(download, target.write, _rewinder(target))
+        path = Path(target)
+        try:
+            handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        except OSError as error:
+            raise InvalidRequestError(f"cannot write into {path.parent}: {error.strerror}") from error
+        try:
+            with os.fdopen(handle, "wb") as file:
+                size = _pour(download, file.write, _rewinder(file))
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(name, _usual_mode(path))  # noqa: PTH101 - the name is what mkstemp gave
+            os.replace(name, path)  # noqa: PTH105
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name)  # noqa: PTH108
+            raise
+        return size
+
+
+def _usual_mode(path: Path) -> int:
+    """The mode of the file to be replaced, or that which a new file would get: a temporary one is for its owner only."""
+    try:
+        return path.stat().st_mode & 0o777
+    except FileNotFoundError:
+        mask = os.umask(0o077)
+        os.umask(mask)
+        return 0o666 & ~mask
+
+
+def _rewinder(file: Any) -> Any:
+    try:
+        start = file.tell() if file.seekable() else None
+    except (AttributeError, OSError, ValueError):
+        start = None
+    if start is None:
+        return None
+
+    def rewind() -> None:
+        file.seek(start)
+        file.truncate()
+
+    return rewind

@@ -1,0 +1,128 @@
+"""What every namespace of calls stands on: a transport, and a way to make its exchanges."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from ..exceptions import InvalidRequestError
+from .arguments import choice, text, whole_number
+from .encoding import encode_json
+from .options import check_key
+from .request import Caller, Request
+from .response import RawResponse, Response
+from .transport import Transport
+from .urls import query_string
+
+if TYPE_CHECKING:
+    from typing_extensions import ParamSpec
+
+    P = ParamSpec("P")
+
+__all__ = ["Namespace", "raw", "raw_caller", "reading", "search_term", "sort_direction", "window", "writing"]
+
+T = TypeVar("T")
+NamespaceT = TypeVar("NamespaceT", bound="Namespace")
+
+
+class Namespace:
+    """A group of calls. Holds no state of its own; may be shared by threads.
+
+    :param transport: makes the exchanges.
+    :param call: how one is made and its answer read; the transport's own way by default.
+    """
+
+    def __init__(self, transport: Transport, call: Caller | None = None) -> None:
+        self._transport = transport
+        self._call: Caller = transport.call if call is None else call
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._transport.base.text}>"
+
+
+def raw_caller(transport: Transport) -> Caller:
+    """Makes exchanges whose result is the answer itself, with the way to read it."""
+
+    def call(request: Request, parse: Callable[[Response], T]) -> T:
+        # The type is mended where the namespaces are wrapped, by `raw`: one method then serves both faces.
+        return cast(T, RawResponse(transport.exchange(request), parse))
+
+    return call
+
+
+def raw(method: Callable[P, T]) -> Callable[P, RawResponse[T]]:
+    """``method`` of a namespace with a :func:`raw_caller`, under the type that it really has then."""
+    return cast("Callable[P, RawResponse[T]]", method)
+
+
+def reading(path: str, *query: tuple[str, object]) -> Request:
+    """A ``GET`` of ``path`` with those pairs of ``query`` that are not ``None``."""
+    return Request("GET", path, query_string(query))
+
+
+def writing(
+    method: str,
+    path: str,
+    body: Any = None,
+    *,
+    query: tuple[tuple[str, object], ...] = (),
+    key: str | None = None,
+    secrets: tuple[str, ...] = (),
+) -> Request:
+    """A request that changes something, with ``body`` as JSON unless it is ``None``."""
+    return Request(
+        method,
+        path,
+        query_string(query),
+        None if body is None else encode_json(body),
+        None if body is None else "application/json",
+        secrets=secrets,
+        idempotency_key=None if key is None else check_key(key),
+    )
+
+
+def search_term(term: str | None) -> str | None:
+    """``term`` checked; an empty one is none."""
+    return text(term, "search", 100, allow_empty=True) or None if term is not None else None
+
+
+def sort_direction(order: str | None) -> str | None:
+    """``asc`` or ``desc`` in lower case."""
+    return choice(order, "sort_order", ("asc", "desc")) if order is not None else None
+
+
+def window(
+    skip: int | None, limit: int | None, search: str | None, sort_by: str | None, sort_order: str | None
+) -> tuple[tuple[str, object], ...]:
+    """The query of a list call, checked; what is ``None`` is not sent.
+
+    :raises InvalidRequestError: for skip below 0, limit below 1, search above 100 characters, an empty
+        ``sort_by``, or a ``sort_order`` that is neither ``asc`` nor ``desc``.
+    """
+    return (
+        ("skip", None if skip is None else whole_number(skip, "skip", 0)),
+        ("limit", None if limit is None else whole_number(limit, "limit", 1)),
+        ("search", search_term(search)),
+        ("sort_by", None if sort_by is None else text(sort_by, "sort_by", 100)),
+        ("sort_order", sort_direction(sort_order)),
+    )
+
+
+def mapping_of(row: Any, what: str) -> Mapping[str, Any]:
+    """``row`` as a mapping by column: a mapping, a pydantic model or a dataclass.
+
+    :raises InvalidRequestError: for anything else, or a key that is no ``str``.
+    """
+    if isinstance(row, Mapping):
+        for name in row:
+            if not isinstance(name, str):
+                raise InvalidRequestError(f"{what}: a column name must be a str, not {type(name).__name__}")
+        return row
+    fields = getattr(type(row), "model_fields", None) or getattr(type(row), "__dataclass_fields__", None)
+    if fields is None:
+        raise InvalidRequestError(
+            f"{what} must be a mapping, a pydantic model or a dataclass, not {type(row).__name__}"
+        )
+    if hasattr(row, "model_dump"):
+        return cast("Mapping[str, Any]", row.model_dump(by_alias=True))
+    return {name: getattr(row, name) for name in fields}

@@ -1,0 +1,79 @@
+"""From an answer to the typed value that a call promises; a shape that was not promised is an error of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from .response import Response
+
+__all__ = ["count_in", "describe", "list_of", "one"]
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+def describe(error: ValidationError) -> str:
+    """The findings of pydantic in one line, by field and without any value, which may be secret."""
+    findings = error.errors(include_url=False, include_context=False, include_input=False)
+    return "; ".join(
+        f"{'.'.join(str(part) for part in finding['loc']) or 'value'}: {finding['msg']}" for finding in findings
+    )
+
+
+@cache
+def one(model: type[ModelT], *wrappers: str) -> Callable[[Response], ModelT]:
+    """A reader of one ``model``, bare or, as some servers have it, under one of the keys ``wrappers``."""
+
+    def parse(response: Response) -> ModelT:
+        try:
+            return model.model_validate_json(response.content)
+        except ValidationError as error:
+            failure = describe(error)
+        body = response.json()
+        for key in wrappers:
+            if isinstance(body, Mapping) and isinstance(body.get(key), Mapping):
+                body = body[key]
+                break
+        try:
+            # Once more from Python values: pydantic's own reader refuses a byte order mark and lone surrogates.
+            return model.model_validate(body)
+        except ValidationError:
+            raise response.unusable(f"is not a {model.__name__} ({failure})") from None
+
+    return parse
+
+
+@cache
+def list_of(model: type[ModelT], *wrappers: str) -> Callable[[Response], list[ModelT]]:
+    """A reader of a list of ``model``: a bare array, or one under one of the keys ``wrappers``."""
+    adapter: TypeAdapter[list[ModelT]] = TypeAdapter(list[model])  # type: ignore[valid-type]
+
+    def parse(response: Response) -> list[ModelT]:
+        try:
+            return adapter.validate_json(response.content)
+        except ValidationError as error:
+            failure = describe(error)
+        body = response.json()
+        for key in wrappers:
+            if isinstance(body, Mapping) and isinstance(body.get(key), list):
+                body = body[key]
+                break
+        try:
+            return adapter.validate_python(body)
+        except ValidationError:
+            raise response.unusable(f"is not a list of {model.__name__} ({failure})") from None
+
+    return parse
+
+
+def count_in(response: Response) -> int:
+    """The number in ``7``, ``{"count": 7}`` or ``{"total": 7}``."""
+    body: Any = response.json()
+    if isinstance(body, Mapping):
+        body = body.get("count", body.get("total"))
+    if isinstance(body, bool) or not isinstance(body, int):
+        raise response.unusable("is not a count")
+    return body
