@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Optional
 
+import sqlalchemy as sa
 from fastapi import Depends, Request
+from sqlalchemy.engine import Connection
 from starlette.concurrency import run_in_threadpool
 
 from . import sessions
 from .bearer import ACCESS
 from .errors import ApiError
+from .schema import users
 from .services import Services, get_services
 
 __all__ = [
@@ -22,6 +25,7 @@ __all__ = [
     "authenticate_leniently",
     "bearer_of",
     "caller",
+    "confirm",
     "known_caller",
     "lenient_caller",
     "not_authenticated",
@@ -104,6 +108,16 @@ async def signed_in(request: Request) -> Principal:
     if principal is None:
         raise not_authenticated()
     return principal
+
+
+def confirm(connection: Connection, principal: Principal) -> None:
+    """Hold on to the caller's account until the write transaction ends, so that what he makes has an owner.
+
+    :raises ApiError: 401 if he was deleted since he was authenticated.
+    """
+    held = sa.select(users.c.id).where(users.c.id == principal.user_id).with_for_update(read=True, key_share=True)
+    if connection.scalar(held) is None:
+        raise _bad_credentials()
 
 
 def authenticate_leniently(services: Services, token: Optional[str]) -> Optional[Principal]:

@@ -6,14 +6,14 @@ from contextlib import asynccontextmanager
 from typing import Any, AsyncIterator, Dict, Optional
 
 from fastapi import FastAPI
-from starlette.types import ASGIApp
 
 from .._version import __version__
 from .clock import Clock
-from .documented import responses
+from .documented import SECURITY_SCHEMES
 from .errors import install_error_handlers
 from .gate import Gate
-from .services import Services, open_services
+from .routes import buckets, files, rows, system, tables, users
+from .services import open_services
 from .settings import Settings
 
 __all__ = ["create_app"]
@@ -37,9 +37,10 @@ def create_app(settings: Settings, *, clock: Optional[Clock] = None) -> FastAPI:
     )
     app.state.services = services
     install_error_handlers(app)
-    _include_routes(app)
+    for module in (system, users, tables, rows, buckets, files):
+        app.include_router(module.router)
     _describe(app)
-    app.add_middleware(_GateOf, services=services)
+    app.add_middleware(Gate, services=services)
     return app
 
 
@@ -49,21 +50,13 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.services.close()
 
 
-def _include_routes(app: FastAPI) -> None:
-    import importlib
-
-    for name in ("system", "users", "tables", "rows", "buckets", "files"):
-        try:
-            module = importlib.import_module(f".routes.{name}", __package__)
-        except ModuleNotFoundError:
-            continue
-        app.include_router(module.router)
-
-
-class _GateOf(Gate):
-    def __init__(self, app: ASGIApp, services: Services) -> None:
-        super().__init__(app, services)
-
-
 def _describe(app: FastAPI) -> None:
-    """Say in ``/openapi.json`` that the API key and, where a handler asks for it, the bearer are needed."""
+    """Name the credentials in ``/openapi.json``; each route says by itself which it takes."""
+    plain = app.openapi
+
+    def described() -> Dict[str, Any]:
+        document = plain()
+        document.setdefault("components", {})["securitySchemes"] = SECURITY_SCHEMES
+        return document
+
+    app.openapi = described  # type: ignore[method-assign]

@@ -7,19 +7,25 @@ import threading
 from collections import deque
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Callable, Deque, Iterator, List, Union
+from typing import Any, Callable, Deque, Iterator, List, TypeVar, Union
 
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import QueuePool
 
 from .schema import DATA_SCHEMA, SYSTEM_SCHEMA
 
-__all__ = ["Database", "after_commit", "lock"]
+__all__ = ["Database", "after_commit", "create_namespaces", "lock", "try_lock"]
 
 _AFTER_COMMIT = "selfdb_after_commit"
 _BUSY_SECONDS = 30
+#: PostgreSQL's "serialization failure" and "deadlock detected": the transaction may simply be done again.
+_AGAIN = {"40001", "40P01"}
+_TRIES = 5
+
+T = TypeVar("T")
 
 
 class Database:
@@ -35,9 +41,7 @@ class Database:
         self._reading = self._engine
         if self.dialect == "postgresql":
             # One snapshot for a page and its total.
-            self._reading = self._engine.execution_options(
-                isolation_level="REPEATABLE READ", postgresql_readonly=True
-            )
+            self._reading = self._engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         self._writing = self._engine.execution_options(selfdb_write=True)
         self._icu = False
 
@@ -76,15 +80,30 @@ class Database:
         for callback in done:
             callback()
 
+    def transact(self, work: Callable[[Connection], T]) -> T:
+        """Do ``work`` in a write transaction and return its result.
+
+        It is done again, up to five times, when PostgreSQL gave it up for another transaction's sake; so it
+        does nothing but to the database.
+        """
+        for _ in range(_TRIES - 1):
+            try:
+                with self.write() as connection:
+                    return work(connection)
+            except OperationalError as problem:
+                if getattr(problem.orig, "sqlstate", None) not in _AGAIN:
+                    raise
+        with self.write() as connection:
+            return work(connection)
+
     @contextmanager
     def _transaction(self, done: List[Callable[[], None]]) -> Iterator[Connection]:
-        with self._writing.connect() as connection:
-            with connection.begin():
-                connection.info[_AFTER_COMMIT] = done
-                try:
-                    yield connection
-                finally:
-                    del connection.info[_AFTER_COMMIT]
+        with self._writing.connect() as connection, connection.begin():
+            connection.info[_AFTER_COMMIT] = done
+            try:
+                yield connection
+            finally:
+                del connection.info[_AFTER_COMMIT]
 
     def folded(self, expression: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:
         """``expression`` in lower case by Unicode's rules, whatever the locale of the database."""

@@ -6,7 +6,23 @@ from typing import Any, Dict, List, Union
 
 from pydantic import BaseModel
 
-__all__ = ["ErrorBody", "ValidationBody", "ValidationFinding", "responses"]
+__all__ = [
+    "API_KEY_SCHEME",
+    "BEARER_SCHEME",
+    "SECURITY_SCHEMES",
+    "ErrorBody",
+    "ValidationBody",
+    "ValidationFinding",
+    "responses",
+]
+
+
+API_KEY_SCHEME = "ApiKey"
+BEARER_SCHEME = "Bearer"
+SECURITY_SCHEMES: Dict[str, Any] = {
+    API_KEY_SCHEME: {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    BEARER_SCHEME: {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+}
 
 
 class ErrorBody(BaseModel):
@@ -42,8 +58,6 @@ _MEANING = {
     416: "Range not satisfiable",
     422: "Validation failed",
     429: "Too many requests",
-    503: "Not available at the moment",
-    507: "No space left for it",
     507: "No room left on the server",
 }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from fastapi import FastAPI, Request
@@ -11,8 +10,6 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 __all__ = ["ApiError", "install_error_handlers", "invalid"]
-
-logger = logging.getLogger("selfdb.server")
 
 
 class ApiError(Exception):
@@ -56,10 +53,6 @@ async def _validation_error(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": findings}, status_code=422, headers=headers)
 
 
-async def _unexpected(request: Request, error: Exception) -> JSONResponse:
-    return JSONResponse({"detail": "Internal server error"}, status_code=500)
-
-
 def _plain(part: Any) -> Any:
     """A key of the caller's may be text that UTF-8 cannot carry."""
     return part.encode("utf-8", "replace").decode("utf-8") if isinstance(part, str) else part
@@ -70,4 +63,3 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(ApiError, _api_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
-    app.add_exception_handler(Exception, _unexpected)

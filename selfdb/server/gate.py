@@ -7,7 +7,7 @@ import json
 import logging
 import time
 import uuid
-from typing import Any, Dict, Optional, Tuple
+from typing import Optional, Tuple
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -16,6 +16,7 @@ from .services import Services
 
 __all__ = ["Gate"]
 
+logger = logging.getLogger("selfdb.server")
 access_log = logging.getLogger("selfdb.server.access")
 
 _OPEN_PATHS = frozenset({"/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"})
@@ -44,13 +45,18 @@ class Gate:
                 await self._app(scope, exchange.receive, exchange.send)
             else:
                 await _answer(exchange.send, *refusal)
+        except Exception:
+            # Here and not in the application, so that this answer too has an id and a line in the log.
+            logger.exception("%s %s failed, request %s", scope["method"], _path(scope), exchange.request_id)
+            if exchange.status is not None:
+                raise  # half an answer is out; only a broken connection can tell
+            await _answer(exchange.send, 500, "Internal server error")
         finally:
             if self._services.settings.access_log:
-                # The path only: a query may carry keys and tokens.
                 access_log.info(
                     "%s %s %s %.1fms",
                     scope["method"],
-                    scope["path"].encode("unicode_escape").decode("ascii"),
+                    _path(scope),
                     exchange.status or "-",
                     (time.perf_counter() - began) * 1000,
                 )
@@ -64,6 +70,11 @@ class Gate:
         if not self._services.is_api_key(key):
             return 401, "Invalid API key"
         return None
+
+
+def _path(scope: Scope) -> str:
+    """The path for a log line; the query is left out, for it may carry keys and tokens."""
+    return str(scope["path"]).encode("unicode_escape").decode("ascii")
 
 
 async def _answer(send: Send, status: int, detail: str) -> None:
@@ -80,7 +91,7 @@ class _Exchange:
         headers = Headers(scope=scope)
         self._receive = receive
         self._send = send
-        self._request_id = uuid.uuid4().hex
+        self.request_id = uuid.uuid4().hex
         length = headers.get("content-length", "0")
         self._unread = length != "0" or "transfer-encoding" in headers
         # Such a client sends its body only when told to go on.
@@ -96,7 +107,7 @@ class _Exchange:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = int(message["status"])
-            MutableHeaders(scope=message)["X-Request-ID"] = self._request_id
+            MutableHeaders(scope=message)["X-Request-ID"] = self.request_id
         elif self._must_linger(message):
             # Closing a connection on which the client still sends resets it, and the answer is lost.
             await self._send({**message, "more_body": True})
@@ -104,7 +115,7 @@ class _Exchange:
             message = {"type": "http.response.body", "body": b""}
         await self._send(message)
 
-    def _must_linger(self, message: Dict[str, Any]) -> bool:
+    def _must_linger(self, message: Message) -> bool:
         last = message["type"] == "http.response.body" and not message.get("more_body", False)
         return last and self._unread and not self._asks_first and (self.status or 0) >= 400
 

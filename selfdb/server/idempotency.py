@@ -19,10 +19,10 @@ from .schema import idempotency
 if TYPE_CHECKING:
     from .services import Services
 
-__all__ = ["HEADER", "InFlight", "Keyed", "StoredReply", "check_key", "find", "keep"]
+__all__ = ["HEADER", "LONGEST", "InFlight", "Keyed", "StoredReply", "find", "identify", "keep"]
 
 HEADER = "Idempotency-Key"
-_LONGEST = 255
+LONGEST = 255
 
 
 class InFlight:
@@ -67,15 +67,6 @@ class StoredReply:
 
     status: int
     body: Optional[str]
-
-
-def check_key(key: str) -> None:
-    """Refuse a key that cannot be echoed and stored.
-
-    :raises RequestValidationError: it is empty, longer than 255 characters or not printable ASCII.
-    """
-    if not 1 <= len(key) <= _LONGEST or not all(32 <= ord(character) <= 126 for character in key):
-        raise invalid(("header", HEADER), "must be 1 to 255 printable ASCII characters")
 
 
 def identify(services: Services, owner: str, method: str, path: str, query: str, body: bytes, key: str) -> Keyed:

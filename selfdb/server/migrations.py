@@ -107,9 +107,7 @@ def _first(op: Operations) -> None:
         sa.Column("created_at", UtcDateTime, nullable=False),
         sa.PrimaryKeyConstraint("scope"),
     )
-    op.create_index(
-        "ix__selfdb_idempotency_owner_created_at", "_selfdb_idempotency", ["owner", "created_at"]
-    )
+    op.create_index("ix__selfdb_idempotency_owner_created_at", "_selfdb_idempotency", ["owner", "created_at"])
 
 
 def _sessions(op: Operations) -> None:

@@ -19,9 +19,7 @@ class Passwords:
     """
 
     def __init__(self, time_cost: int, memory_kib: int) -> None:
-        self._hasher = PasswordHasher(
-            time_cost=time_cost, memory_cost=max(8, memory_kib), parallelism=1, type=Type.ID
-        )
+        self._hasher = PasswordHasher(time_cost=time_cost, memory_cost=max(8, memory_kib), parallelism=1, type=Type.ID)
         self._places = threading.BoundedSemaphore(max(2, os.cpu_count() or 2))
         # What a login with an unknown address is compared with, so that it takes as long as any other.
         self._nobody = self._hasher.hash(os.urandom(16).hex())

@@ -76,9 +76,7 @@ def escape_like(text: str) -> str:
     return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
 
 
-def contains(
-    database: Database, text: str, *columns: sa.ColumnElement[Any]
-) -> sa.ColumnElement[bool]:
+def contains(database: Database, text: str, *columns: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
     """True where any of ``columns`` contains ``text`` literally, whatever the case of either."""
     pattern = f"%{escape_like(text.lower())}%"
     return sa.or_(*(database.folded(column).like(pattern, escape="\\") for column in columns))
@@ -95,5 +93,3 @@ def as_id(text: str) -> Optional[str]:
         return text if str(uuid.UUID(text)) == text else None
     except ValueError:
         return None
-
-

@@ -8,16 +8,19 @@ from __future__ import annotations
 import json
 import math
 from email.message import Message
-from typing import Any, AsyncIterator, Callable, Coroutine, List
+from typing import Any, AsyncGenerator, Callable, Coroutine, Dict, List, Set
 
 from fastapi import APIRouter, Request, Response
 from fastapi.dependencies.models import Dependant
+from fastapi.dependencies.utils import get_dependant
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 
 from .access import caller, lenient_caller, signed_in
+from .documented import API_KEY_SCHEME, BEARER_SCHEME, responses
 from .errors import ApiError, invalid
 from .services import get_services
+from .writes import write_unit
 
 __all__ = ["GuardedRoute", "new_router"]
 
@@ -33,7 +36,19 @@ def new_router(**options: Any) -> APIRouter:
 
 
 class GuardedRoute(APIRoute):
-    """A route that settles the caller, then reads a JSON body within bounds, then validates."""
+    """A route that settles the caller, then reads a JSON body within bounds, then validates.
+
+    What follows from that for every route (its refusals, the credentials it takes) it adds to the route's
+    description by itself.
+    """
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        dependant = get_dependant(path=path, call=endpoint)
+        calls = _calls(dependant)
+        documented = responses(*_refusals(calls, has_body=bool(dependant.body_params)))
+        options["responses"] = {**documented, **(options.get("responses") or {})}
+        options["openapi_extra"] = {"security": _credentials(calls), **(options.get("openapi_extra") or {})}
+        super().__init__(path, endpoint, **options)
 
     def get_route_handler(self) -> _Handler:
         handle = super().get_route_handler()
@@ -59,6 +74,25 @@ def _calls(dependant: Dependant) -> List[Any]:
     return found
 
 
+def _refusals(calls: List[Any], *, has_body: bool) -> Set[int]:
+    statuses: Set[int] = set()
+    if signed_in in calls or caller in calls:
+        statuses |= {400, 401}
+    if write_unit in calls:
+        statuses |= {401, 409, 422}
+    if has_body:
+        statuses |= {400, 413, 422}
+    return statuses
+
+
+def _credentials(calls: List[Any]) -> List[Dict[str, List[str]]]:
+    key: Dict[str, List[str]] = {API_KEY_SCHEME: []}
+    both: Dict[str, List[str]] = {API_KEY_SCHEME: [], BEARER_SCHEME: []}
+    if signed_in in calls:
+        return [both]
+    return [key, both] if caller in calls or lenient_caller in calls else [key]
+
+
 class _ReadRequest(Request):
     """A request whose body was read and parsed already."""
 
@@ -73,7 +107,7 @@ class _ReadRequest(Request):
     async def json(self) -> Any:
         return self._document
 
-    async def stream(self) -> AsyncIterator[bytes]:
+    async def stream(self) -> AsyncGenerator[bytes, None]:
         yield self._content
 
 

@@ -119,9 +119,7 @@ refresh_tokens = sa.Table(
     "_selfdb_refresh_tokens",
     system,
     sa.Column("id", Text, primary_key=True),
-    sa.Column(
-        "session_id", Text, sa.ForeignKey("_selfdb_sessions.id", ondelete="CASCADE"), nullable=False, index=True
-    ),
+    sa.Column("session_id", Text, sa.ForeignKey("_selfdb_sessions.id", ondelete="CASCADE"), nullable=False, index=True),
     sa.Column("role", Text, nullable=False),
     sa.Column("issued_at", UtcDateTime, nullable=False),
     sa.Column("expires_at", UtcDateTime, nullable=False),
@@ -168,9 +166,7 @@ files = sa.Table(
     "_selfdb_files",
     system,
     sa.Column("id", Text, primary_key=True),
-    sa.Column(
-        "bucket_id", Text, sa.ForeignKey("_selfdb_buckets.id", ondelete="CASCADE"), nullable=False
-    ),
+    sa.Column("bucket_id", Text, sa.ForeignKey("_selfdb_buckets.id", ondelete="CASCADE"), nullable=False),
     sa.Column("name", Text, nullable=False),
     # The object key, without a leading slash.
     sa.Column("path", Text, nullable=False),

@@ -9,7 +9,7 @@ import time
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import AbstractSet, Annotated, Optional
+from typing import AbstractSet, Annotated, Callable, Optional
 
 import sqlalchemy as sa
 from fastapi import Depends
@@ -61,6 +61,18 @@ class Services:
         query = sa.select(files.c.version).where(files.c.version.startswith(prefix, autoescape=True))
         with self.database.read() as connection:
             return frozenset(connection.scalars(query))
+
+    def is_initialized(self) -> bool:
+        """Whether anybody ever signed in, at this server or at another one of the same database."""
+        if not self.initialized:
+            with self.database.read() as connection:
+                self.initialized = _stored(connection, "initialized") is not None
+        return self.initialized
+
+    def mark_initialized(self, connection: Connection) -> None:
+        """Note that somebody signed in."""
+        lock(connection, "initialized")
+        _kept(connection, "initialized", lambda: "true")
 
     def close(self) -> None:
         """Close the database."""
@@ -121,11 +133,10 @@ def _stored(connection: Connection, name: str) -> Optional[str]:
     return connection.scalar(sa.select(stored.c.value).where(stored.c.name == name))
 
 
-def _kept(connection: Connection, name: str, make: object) -> str:
+def _kept(connection: Connection, name: str, make: Callable[[], str]) -> str:
     value = _stored(connection, name)
     if value is None:
-        assert callable(make)
-        value = str(make())
+        value = make()
         connection.execute(stored.insert().values(name=name, value=value))
     return value
 

@@ -73,9 +73,7 @@ def open_session(services: Services, connection: Connection, user_id: str, role:
     connection.execute(sessions.delete().where(sessions.c.user_id == user_id, expired))
     session_id = str(uuid.uuid4())
     expires = now + timedelta(seconds=services.settings.refresh_token_seconds)
-    connection.execute(
-        sessions.insert().values(id=session_id, user_id=user_id, created_at=now, expires_at=expires)
-    )
+    connection.execute(sessions.insert().values(id=session_id, user_id=user_id, created_at=now, expires_at=expires))
     # Nothing came before this token, so nothing waits for its first use.
     refresh_id = _new_refresh_token(connection, session_id, role, now, expires, used_at=now)
     return _pair(services, user_id, session_id, role, role, refresh_id, now, expires)
@@ -89,8 +87,7 @@ def rotate(services: Services, token: str) -> Pair:
     claims = services.tokens.read(token, REFRESH, services.clock.now())
     if claims is None:
         raise refused()
-    with services.database.write() as connection:
-        pair = _rotate(services, connection, claims)
+    pair = services.database.transact(lambda connection: _rotate(services, connection, claims))
     if pair is None:  # only now, so that the end of the session stands
         raise refused()
     return pair
@@ -114,7 +111,7 @@ def _rotate(services: Services, connection: Connection, claims: Claims) -> Optio
     if found is None:
         return None
     if found.rotated_at is None:
-        return _first_rotation(services, connection, claims, str(found.user_role))
+        return _first_rotation(services, connection, claims, str(found.user_role), found.used_at)
     successor = connection.execute(
         sa.select(refresh_tokens).where(refresh_tokens.c.id == found.successor_id)
     ).one_or_none()
@@ -134,7 +131,9 @@ def _rotate(services: Services, connection: Connection, claims: Claims) -> Optio
     return None
 
 
-def _first_rotation(services: Services, connection: Connection, claims: Claims, role: str) -> Pair:
+def _first_rotation(
+    services: Services, connection: Connection, claims: Claims, role: str, found_used_at: Optional[datetime]
+) -> Pair:
     moment = services.clock.now()
     now = moment.replace(microsecond=0)
     expires = now + timedelta(seconds=services.settings.refresh_token_seconds)
@@ -144,13 +143,11 @@ def _first_rotation(services: Services, connection: Connection, claims: Claims, 
         .where(refresh_tokens.c.id == claims.token_id)
         .values(
             rotated_at=moment,
-            used_at=sa.func.coalesce(refresh_tokens.c.used_at, sa.bindparam("moment", moment, refresh_tokens.c.used_at.type)),
+            used_at=found_used_at or moment,
             successor_id=successor,
         )
     )
-    connection.execute(
-        sessions.update().where(sessions.c.id == claims.session_id).values(expires_at=expires)
-    )
+    connection.execute(sessions.update().where(sessions.c.id == claims.session_id).values(expires_at=expires))
     connection.execute(
         refresh_tokens.delete().where(
             refresh_tokens.c.session_id == claims.session_id, refresh_tokens.c.expires_at <= now
@@ -243,9 +240,7 @@ def end_session(services: Services, connection: Connection, session_id: str) -> 
     )
 
 
-def end_sessions_of(
-    services: Services, connection: Connection, user_id: str, *, but: Optional[str] = None
-) -> None:
+def end_sessions_of(services: Services, connection: Connection, user_id: str, *, but: Optional[str] = None) -> None:
     """End all sessions of a user, except the one with id ``but``."""
     ended = sa.and_(sessions.c.user_id == user_id, sessions.c.revoked_at.is_(None))
     if but is not None:

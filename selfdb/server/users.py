@@ -15,7 +15,6 @@ from .access import Principal
 from .database import lock
 from .errors import ApiError, invalid
 from .query import SortOrder, as_id, contains, ordered
-from .schema import settings as stored
 from .schema import users
 from .services import Services
 from .settings import DEFAULT_ADMIN_PASSWORD, SettingsError, is_loopback
@@ -45,11 +44,19 @@ _SORTS = {
 
 
 def seed_admin(services: Services) -> None:
-    """Make the first ADMIN unless a user with his address exists, whatever became of that one."""
+    """Make the first ADMIN unless a user with his address exists, whatever became of that one.
+
+    :raises SettingsError: he would have the default password on a host other than loopback.
+    """
     email = services.settings.admin_email
     with services.database.read() as connection:
         if _by_email(connection, email) is not None:
             return
+    if services.settings.admin_password == DEFAULT_ADMIN_PASSWORD and not is_loopback(services.settings.host):
+        raise SettingsError(
+            f"refusing to serve on {services.settings.host} with the default password for {email}: "
+            "give another with --admin-password-file, --admin-password or SELFDB_ADMIN_PASSWORD"
+        )
     password_hash = services.passwords.hash(services.settings.admin_password)
     with services.database.write() as connection:
         lock(connection, "seed")
@@ -72,7 +79,7 @@ def refuse_default_password(services: Services) -> None:
         if services.passwords.matches(admin.password_hash, DEFAULT_ADMIN_PASSWORD):
             raise SettingsError(
                 f"refusing to serve on {services.settings.host}: {admin.email} still has the default password; "
-                "change it on 127.0.0.1 first, or give a new data folder an --admin-password"
+                "serve on 127.0.0.1 and change it first"
             )
 
 
@@ -92,11 +99,10 @@ def log_in(services: Services, email: str, password: str, address: str) -> sessi
     if not user.is_active:
         raise ApiError(400, "Inactive user")
     renewed = services.passwords.hash(password) if services.passwords.outdated(user.password_hash) else None
-    with services.database.write() as connection:
+
+    def begin(connection: Connection) -> sessions.Pair:
         # Asked again: the password or the account may have changed while the hash was computed.
-        current = connection.execute(
-            sa.select(users).where(users.c.id == user.id).with_for_update()
-        ).one_or_none()
+        current = connection.execute(sa.select(users).where(users.c.id == user.id).with_for_update()).one_or_none()
         if current is None or current.password_hash != user.password_hash:
             raise _wrong_login()
         if not current.is_active:
@@ -104,21 +110,16 @@ def log_in(services: Services, email: str, password: str, address: str) -> sessi
         if renewed is not None:
             connection.execute(users.update().where(users.c.id == user.id).values(password_hash=renewed))
         if not services.initialized:
-            _mark_initialized(connection)
-        pair = sessions.open_session(services, connection, user.id, current.role)
+            services.mark_initialized(connection)
+        return sessions.open_session(services, connection, user.id, current.role)
+
+    pair = services.database.transact(begin)
     services.initialized = True
     return pair
 
 
 def _wrong_login() -> ApiError:
     return ApiError(401, "Incorrect email or password", {"WWW-Authenticate": "Bearer"})
-
-
-def _mark_initialized(connection: Connection) -> None:
-    lock(connection, "initialized")
-    name = "initialized"
-    if connection.scalar(sa.select(stored.c.value).where(stored.c.name == name)) is None:
-        connection.execute(stored.insert().values(name=name, value="true"))
 
 
 def log_out(services: Services, token: Optional[str], caller: Optional[Principal]) -> None:
@@ -136,14 +137,12 @@ def log_out(services: Services, token: Optional[str], caller: Optional[Principal
         user_id, session_id = named
         if caller is not None and caller.user_id != user_id:
             raise sessions.refused()
-    with services.database.write() as connection:
-        sessions.end_session(services, connection, session_id)
+    services.database.transact(lambda connection: sessions.end_session(services, connection, session_id))
 
 
 def log_out_everywhere(services: Services, caller: Principal) -> None:
     """End all sessions of the caller."""
-    with services.database.write() as connection:
-        sessions.end_sessions_of(services, connection, caller.user_id)
+    services.database.transact(lambda connection: sessions.end_sessions_of(services, connection, caller.user_id))
 
 
 def get(services: Services, connection: Connection, caller: Principal, user_id: str) -> sa.Row[Any]:
@@ -185,9 +184,7 @@ def count(services: Services, connection: Connection, caller: Principal, search:
     return int(connection.scalar(query) or 0)
 
 
-def create(
-    services: Services, connection: Connection, body: UserBody, password_hash: str
-) -> sa.Row[Any]:
+def create(services: Services, connection: Connection, body: UserBody, password_hash: str) -> sa.Row[Any]:
     """Make an account; :func:`may_create` was asked before.
 
     :raises ApiError: 409 for an address that is taken.
@@ -227,7 +224,7 @@ def may_change(connection: Connection, caller: Principal, user_id: str, patch: U
     """
     if caller.is_admin:
         return
-    if as_id(user_id) is None or _find(connection, user_id) is None:
+    if not _exists(connection, user_id):
         return
     if user_id != caller.user_id or patch.model_fields_set & {"role", "isActive"}:
         raise _not_authorized()
@@ -266,7 +263,7 @@ def change(
     stays_admin = values.get("role", user.role) == Role.ADMIN.value and values.get("is_active", user.is_active)
     if not stays_admin:
         _keep_an_admin(connection, user)
-    if _find(connection, user_id, email_key=values.get("email_key")):
+    if "email_key" in values and _taken_by_another(connection, user_id, values["email_key"]):
         raise _taken()
     values["updated_at"] = services.clock.now()
     try:
@@ -285,7 +282,7 @@ def may_delete(connection: Connection, caller: Principal, user_id: str) -> None:
     """
     if caller.is_admin or user_id == caller.user_id:
         return
-    if as_id(user_id) is not None and _find(connection, user_id) is not None:
+    if _exists(connection, user_id):
         raise _not_authorized()
 
 
@@ -359,14 +356,15 @@ def _by_id(connection: Connection, user_id: str) -> sa.Row[Any]:
     return user
 
 
-def _find(connection: Connection, user_id: str, email_key: Optional[str] = None) -> Optional[str]:
-    """The id, if it exists; or with an address, the id of another user who has it."""
-    query = sa.select(users.c.id)
-    if email_key is None:
-        query = query.where(users.c.id == user_id)
-    else:
-        query = query.where(users.c.email_key == email_key, users.c.id != user_id)
-    return connection.scalar(query)
+def _exists(connection: Connection, user_id: str) -> bool:
+    if as_id(user_id) is None:
+        return False
+    return connection.scalar(sa.select(users.c.id).where(users.c.id == user_id)) is not None
+
+
+def _taken_by_another(connection: Connection, user_id: str, email_key: str) -> bool:
+    query = sa.select(users.c.id).where(users.c.email_key == email_key, users.c.id != user_id)
+    return connection.scalar(query) is not None
 
 
 def _visible(services: Services, caller: Principal, search: Optional[str]) -> sa.ColumnElement[bool]:

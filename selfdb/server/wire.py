@@ -121,14 +121,17 @@ class UserBody(RequestModel):
 
 
 class UserPatch(RequestModel):
-    """``PATCH /users/{id}``: exactly the keys that were sent change; a name may be cleared with null."""
+    """``PATCH /users/{id}``: exactly the keys that were sent change; a name may be cleared with null.
+
+    The factories only make the keys optional without admitting null; what they make is never used.
+    """
 
     firstName: Optional[PersonName] = None
     lastName: Optional[PersonName] = None
-    password: Password = Field(default="", validate_default=False, repr=False)
-    email: Email = Field(default="", validate_default=False)
-    role: Role = Field(default=Role.USER, validate_default=False)
-    isActive: bool = Field(default=True, strict=True)
+    password: Password = Field(default_factory=str, repr=False)
+    email: Email = Field(default_factory=str)
+    role: Role = Field(default_factory=lambda: Role.USER)
+    isActive: bool = Field(default_factory=bool, strict=True)
 
 
 class UserOut(BaseModel):
@@ -163,7 +166,7 @@ class Pair(BaseModel):
 
     access_token: str = Field(repr=False)
     refresh_token: str = Field(repr=False)
-    token_type: str = "bearer"
+    token_type: str = "bearer"  # noqa: S105 - the scheme, not a secret
     expires_in: int
 
 

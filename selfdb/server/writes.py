@@ -7,22 +7,17 @@ import json
 from dataclasses import dataclass
 from typing import Annotated, Any, Callable, ContextManager, Dict, Optional
 
-from fastapi import Depends, Request, Response
+from fastapi import Depends, Header, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import OperationalError
 
 from . import idempotency
-from .access import known_caller
+from .access import Principal, confirm, known_caller
 from .errors import ApiError
 from .services import Services, ServicesDep
 
-__all__ = ["Effect", "Permit", "Reply", "Write", "WriteUnit"]
-
-#: PostgreSQL's "serialization failure" and "deadlock detected": the transaction may simply be done again.
-_AGAIN = {"40001", "40P01"}
-_TRIES = 5
+__all__ = ["Effect", "Permit", "Reply", "Write", "WriteUnit", "write_unit"]
 
 
 @dataclass(frozen=True)
@@ -40,8 +35,15 @@ Permit = Callable[[Connection], None]
 class WriteUnit:
     """Runs the write of one request."""
 
-    def __init__(self, services: Services, keyed: Optional[idempotency.Keyed], key: Optional[str]) -> None:
+    def __init__(
+        self,
+        services: Services,
+        caller: Optional[Principal],
+        keyed: Optional[idempotency.Keyed] = None,
+        key: Optional[str] = None,
+    ) -> None:
         self._services = services
+        self._caller = caller
         self._keyed = keyed
         self._echo: Dict[str, str] = {} if key is None else {idempotency.HEADER: key}
 
@@ -54,9 +56,9 @@ class WriteUnit:
         """Do ``effect`` in one write transaction and answer what it returns.
 
         ``permit`` runs first, also before a kept answer is given again; it raises for a caller who may not,
-        and returns if the thing in question is gone. Both may be run again after PostgreSQL gave up one of
-        two transactions that stood in each other's way, so they do nothing outside ``connection``; see
-        :func:`selfdb.server.database.after_commit` for what must follow.
+        and returns if the thing in question is gone. Both may be run again (see
+        :meth:`selfdb.server.database.Database.transact`), so they do nothing outside ``connection``; what
+        must follow the commit is given to :func:`selfdb.server.database.after_commit`.
 
         :raises ApiError: from either, or 409 while a twin with the same Idempotency-Key is under way.
         """
@@ -65,7 +67,7 @@ class WriteUnit:
             alone = self._services.in_flight.only(self._keyed.scope)
         try:
             with alone:
-                return self._until_done(effect, permit)
+                return self._run(effect, permit)
         except ApiError as refusal:
             refusal.headers.update(self._echo)
             raise
@@ -73,33 +75,31 @@ class WriteUnit:
             refusal.headers = self._echo  # type: ignore[attr-defined]
             raise
 
-    def _until_done(self, effect: Effect, permit: Optional[Permit]) -> Response:
-        for _ in range(_TRIES - 1):
-            try:
-                return self._once(effect, permit)
-            except OperationalError as problem:
-                if getattr(problem.orig, "sqlstate", None) not in _AGAIN:
-                    raise
-        return self._once(effect, permit)
+    def _run(self, effect: Effect, permit: Optional[Permit]) -> Response:
+        replayed = False
 
-    def _once(self, effect: Effect, permit: Optional[Permit]) -> Response:
-        headers = dict(self._echo)
-        with self._services.database.write() as connection:
+        def work(connection: Connection) -> idempotency.StoredReply:
+            nonlocal replayed
+            if self._caller is not None:
+                confirm(connection, self._caller)
             if permit is not None:
                 permit(connection)
-            kept = None
             if self._keyed is not None:
                 kept = idempotency.find(self._services, connection, self._keyed)
-            if kept is None:
-                reply = effect(connection)
-                kept = idempotency.StoredReply(reply.status, _rendered(reply.body))
-                if self._keyed is not None:
-                    idempotency.keep(self._services, connection, self._keyed, kept)
-            else:
-                headers["Idempotency-Replayed"] = "true"
-        if kept.body is None:
-            return Response(status_code=kept.status, headers=headers)
-        return Response(kept.body, status_code=kept.status, headers=headers, media_type="application/json")
+                if kept is not None:
+                    replayed = True
+                    return kept
+            reply = effect(connection)
+            made = idempotency.StoredReply(reply.status, _rendered(reply.body))
+            if self._keyed is not None:
+                idempotency.keep(self._services, connection, self._keyed, made)
+            return made
+
+        answer = self._services.database.transact(work)
+        headers = {**self._echo, **({"Idempotency-Replayed": "true"} if replayed else {})}
+        if answer.body is None:
+            return Response(status_code=answer.status, headers=headers)
+        return Response(answer.body, status_code=answer.status, headers=headers, media_type="application/json")
 
 
 def _rendered(body: Any) -> Optional[str]:
@@ -110,18 +110,30 @@ def _rendered(body: Any) -> Optional[str]:
     return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
-async def _write(request: Request, services: ServicesDep) -> WriteUnit:
-    key = request.headers.get(idempotency.HEADER)
-    if key is None:
-        return WriteUnit(services, None, None)
-    idempotency.check_key(key)
+async def write_unit(
+    request: Request,
+    services: ServicesDep,
+    key: Annotated[
+        Optional[str],
+        Header(
+            alias=idempotency.HEADER,
+            min_length=1,
+            max_length=idempotency.LONGEST,
+            pattern="^[ -~]*$",
+            description="Repeating a write with the key of an earlier one is answered without doing it again.",
+        ),
+    ] = None,
+) -> WriteUnit:
+    """The dependency behind ``Write``."""
     caller = known_caller(request)
+    if key is None:
+        return WriteUnit(services, caller)
     owner = "" if caller is None else caller.user_id
     keyed = idempotency.identify(
         services, owner, request.method, request.url.path, request.url.query, await request.body(), key
     )
-    return WriteUnit(services, keyed, key)
+    return WriteUnit(services, caller, keyed, key)
 
 
 #: ``write: Write`` in a handler; then ``return write.run(effect, permit)``.
-Write = Annotated[WriteUnit, Depends(_write)]
+Write = Annotated[WriteUnit, Depends(write_unit)]

@@ -16,4 +16,4 @@ router = new_router(prefix="/system", tags=["system"])
 @router.get("/status", response_model=Status, responses=responses())
 def status(services: ServicesDep) -> Status:
     """Whether anybody ever signed in, and the version. Needs the API key only."""
-    return Status(initialized=services.initialized, version=__version__)
+    return Status(initialized=services.is_initialized(), version=__version__)

@@ -77,9 +77,7 @@ def me(services: ServicesDep, caller: SignedIn) -> UserOut:
         return UserOut.of(users.get(services, connection, caller, caller.user_id))
 
 
-@router.get(
-    "/count", response_model=Count, responses=responses(400, 401, 422), dependencies=[known_query("search")]
-)
+@router.get("/count", response_model=Count, responses=responses(400, 401, 422), dependencies=[known_query("search")])
 def count(services: ServicesDep, caller: SignedIn, search: Search) -> Count:
     """How many users the caller may see; ``search`` is looked for in e-mail, first and last name."""
     with services.database.read() as connection:
@@ -145,9 +143,7 @@ def change(user_id: str, patch: UserPatch, services: ServicesDep, caller: Signed
         password_hash = services.passwords.hash(patch.password)
 
     def effect(connection: Connection) -> Reply:
-        return Reply(
-            200, UserOut.of(users.change(services, connection, caller, user_id, patch, password_hash))
-        )
+        return Reply(200, UserOut.of(users.change(services, connection, caller, user_id, patch, password_hash)))
 
     return write.run(effect, lambda connection: users.may_change(connection, caller, user_id, patch))
 
