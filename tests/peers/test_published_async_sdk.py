@@ -111,7 +111,7 @@ def test_users(results: Dict[str, Any]) -> None:
     pairs = [results[name] for name in ("auth.login", "auth.refresh", "auth.refresh successor")]
     assert len({pair["access_token"] for pair in pairs}) == len({pair["refresh_token"] for pair in pairs}) == 3
     assert {pair["token_type"] for pair in pairs} == {"bearer"}
-    assert results["auth.refresh again"]["status"] == 401
+    assert results["auth.refresh access"]["status"] == 401
     assert picked(results["auth.me"], "email", "role") == ["admin@example.com", "ADMIN"]
     assert results["auth.login wrong"]["text"].endswith("Incorrect email or password")
     assert results["auth.me anonymous"]["status"] == 401
