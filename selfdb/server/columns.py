@@ -13,13 +13,10 @@ from . import datatables
 from .columntypes import Default, parse_default, parse_type, shown, timestamp_text
 from .errors import ApiError
 from .services import Services
-from .shapes import Column, Shape
+from .shapes import MAX_COLUMNS, Column, Shape
 from .tables import TableRecord, check_default, save_layout
 
-__all__ = ["MAX_COLUMNS", "UNSET", "add", "change", "remove"]
-
-MAX_COLUMNS = 400
-"""Declared columns of one table. PostgreSQL cannot keep a row of many more long texts on one page."""
+__all__ = ["UNSET", "add", "change", "remove"]
 
 UNSET: Any = object()
 """Stands for a default that a change does not mention."""
@@ -31,7 +28,7 @@ def add(
     """Add a column; rows that exist get its default. A system column of that name and type is adopted.
 
     :raises ApiError: 409 if the name is taken in any case, 400 for a default that is no value of the type, for
-        NOT NULL without default while there are rows, or when the table has :data:`MAX_COLUMNS` columns.
+        NOT NULL without default while there are rows, or when the table has the most columns that it may.
     """
     layout = record.shape.layout
     if len(layout.table_schema) >= MAX_COLUMNS:

@@ -18,7 +18,8 @@ from .shapes import Column, Shape
 
 __all__ = ["add_column", "convert_column", "create", "drop", "drop_column", "has_nulls", "has_rows"]
 
-_CHUNK = 1000
+#: Rows that are converted in one go.
+CHUNK = 1000
 
 
 def create(connection: Connection, shape: Shape) -> None:
@@ -125,7 +126,7 @@ def _fill(
     table = source.table
     seq = table.c.seq
     page = sa.select(seq.label("row_seq"), source.label("row_value")).where(seq > sa.bindparam("after"))
-    page = page.order_by(seq).limit(_CHUNK)
+    page = page.order_by(seq).limit(CHUNK)
     change = (
         sa.update(shape.table)
         .where(shape.seq == sa.bindparam("row_seq"))

@@ -20,7 +20,10 @@ from .columntypes import ColumnType, Default, parse_default, parse_type
 from .schema import DATA_SCHEMA
 from .storedtypes import stored_type
 
-__all__ = ["Column", "Layout", "Shape", "shape_of"]
+__all__ = ["MAX_COLUMNS", "SYSTEM_NAMES", "Column", "Layout", "Shape", "shape_of"]
+
+#: Declared columns of one table. PostgreSQL cannot keep a row of many more long texts on one page.
+MAX_COLUMNS = 400
 
 _SYSTEM = {
     "id": (ColumnType("uuid"), Default(function="uuid")),

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, S
 
 from .columntypes import parse_type
 from .jsonvalues import canonical, check_text
-from .shapes import SYSTEM_NAMES
+from .shapes import MAX_COLUMNS, SYSTEM_NAMES
 from .wire import RequestModel, Timestamp
 
 __all__ = [
@@ -24,7 +24,6 @@ __all__ = [
 ]
 
 _COLUMN_NAME = "[A-Za-z_][A-Za-z0-9_]{0,62}"
-MAX_DECLARED = 400
 
 
 def _column_name(text: str) -> str:
@@ -34,6 +33,12 @@ def _column_name(text: str) -> str:
     if not letters or len(name) > 63 or not all(c.isascii() and (c.isalnum() or c == "_") for c in rest):
         raise ValueError("a column name has 1 to 63 of A-Z, a-z, 0-9 and _, and begins with no digit")
     return name
+
+
+def _column_key(text: str) -> str:
+    # Not stripped yet: two keys that differ in blanks only must not become one silently.
+    _column_name(text)
+    return text
 
 
 def _known_type(text: str) -> str:
@@ -57,11 +62,9 @@ def _storable(text: str) -> str:
 
 
 TableName = Annotated[StrictStr, Field(pattern="^[a-z][a-z0-9_]*$", min_length=1, max_length=63)]
-ColumnName = Annotated[
-    StrictStr,
-    AfterValidator(_column_name),
-    WithJsonSchema({"type": "string", "pattern": rf"^\s*{_COLUMN_NAME}\s*$"}),
-]
+_NAME_SCHEMA = WithJsonSchema({"type": "string", "pattern": rf"^\s*{_COLUMN_NAME}\s*$"})
+ColumnName = Annotated[StrictStr, AfterValidator(_column_name), _NAME_SCHEMA]
+ColumnKey = Annotated[StrictStr, AfterValidator(_column_key), _NAME_SCHEMA]
 ColumnType = Annotated[
     StrictStr,
     AfterValidator(_known_type),
@@ -99,7 +102,8 @@ class ColumnSpec(RequestModel):
 def _distinct(columns: Dict[str, ColumnSpec]) -> Dict[str, ColumnSpec]:
     seen = {name: name for name in SYSTEM_NAMES}
     named: Dict[str, ColumnSpec] = {}
-    for name, spec in columns.items():
+    for key, spec in columns.items():
+        name = key.strip()
         twin = seen.get(name.lower())
         if name in named or (twin is not None and twin != name):
             raise ValueError("column names must differ in more than case, also from id, created_at and updated_at")
@@ -111,7 +115,7 @@ def _distinct(columns: Dict[str, ColumnSpec]) -> Dict[str, ColumnSpec]:
 
 
 TableSchema = Annotated[
-    Dict[ColumnName, ColumnSpec], Field(min_length=1, max_length=MAX_DECLARED), AfterValidator(_distinct)
+    Dict[ColumnKey, ColumnSpec], Field(min_length=1, max_length=MAX_COLUMNS), AfterValidator(_distinct)
 ]
 
 
