@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol, Union
@@ -50,6 +50,7 @@ class Download:
 
     :ivar total: bytes to come in all, or ``None`` while unknown.
     :ivar done: bytes handed out.
+    :ivar status_code: of the first answer.
     :ivar headers: of the first answer.
     """
 
@@ -74,6 +75,7 @@ class Download:
     def _begin(self) -> None:
         self.done = 0
         self._stream = self._open({"Accept-Encoding": "identity"})
+        self.status_code = self._stream.status_code
         self.headers = self._stream.headers
         encoded = self.headers.get("Content-Encoding", "identity").lower() != "identity"
         length = self.headers.get("Content-Length", "")
@@ -221,8 +223,10 @@ def save(download: Download, target: DownloadTarget) -> int:
         if not isinstance(target, (str, os.PathLike)):
             return _pour(download, target.write, _rewinder(target))
         path = Path(target)
+        beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.part")
         try:
-            handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+            # Not by `tempfile`: that makes files for their owner only, and a download is an ordinary file.
+            handle = os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0), 0o666)
         except OSError as error:
             raise InvalidRequestError(f"cannot write into {path.parent}: {error.strerror}") from error
         try:
@@ -230,23 +234,12 @@ def save(download: Download, target: DownloadTarget) -> int:
                 size = _pour(download, file.write, _rewinder(file))
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(name, _usual_mode(path))  # noqa: PTH101 - the name is what mkstemp gave
-            os.replace(name, path)  # noqa: PTH105
+            beside.replace(path)
         except BaseException:
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(name)  # noqa: PTH108
+                beside.unlink()
             raise
         return size
-
-
-def _usual_mode(path: Path) -> int:
-    """The mode of the file to be replaced, or that which a new file would get: a temporary one is for its owner only."""
-    try:
-        return path.stat().st_mode & 0o777
-    except FileNotFoundError:
-        mask = os.umask(0o077)
-        os.umask(mask)
-        return 0o666 & ~mask
 
 
 def _rewinder(file: Any) -> Any:

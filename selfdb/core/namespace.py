@@ -9,7 +9,7 @@ from ..exceptions import InvalidRequestError
 from .arguments import choice, text, whole_number
 from .encoding import encode_json
 from .options import check_key
-from .request import Caller, Request
+from .request import Request
 from .response import RawResponse, Response
 from .transport import Transport
 from .urls import query_string
@@ -19,39 +19,61 @@ if TYPE_CHECKING:
 
     P = ParamSpec("P")
 
-__all__ = ["Namespace", "raw", "raw_caller", "reading", "search_term", "sort_direction", "window", "writing"]
+__all__ = [
+    "Caller",
+    "Namespace",
+    "RawCaller",
+    "mapping_of",
+    "raw",
+    "reading",
+    "search_term",
+    "sort_direction",
+    "window",
+    "writing",
+]
 
 T = TypeVar("T")
-NamespaceT = TypeVar("NamespaceT", bound="Namespace")
+
+
+class Caller:
+    """Makes an exchange and gives what the call promises: the value that ``parse`` reads from its answer."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def __call__(self, request: Request, parse: Callable[[Response], T]) -> T:
+        return self.result(self._transport.exchange(request), parse)
+
+    def result(self, response: Response, parse: Callable[[Response], T]) -> T:
+        """What a call gives for an answer that came already."""
+        return parse(response)
+
+
+class RawCaller(Caller):
+    """Gives the answer itself, with the way to read it."""
+
+    def result(self, response: Response, parse: Callable[[Response], T]) -> T:
+        """The answer. Its type is mended where a namespace is wrapped, by `raw`: one method then serves both faces."""
+        return cast(T, RawResponse(response, parse))
 
 
 class Namespace:
     """A group of calls. Holds no state of its own; may be shared by threads.
 
     :param transport: makes the exchanges.
-    :param call: how one is made and its answer read; the transport's own way by default.
+    :param call: what a call gives; the parsed value by default.
     """
 
     def __init__(self, transport: Transport, call: Caller | None = None) -> None:
         self._transport = transport
-        self._call: Caller = transport.call if call is None else call
+        self._call = Caller(transport) if call is None else call
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._transport.base.text}>"
 
 
-def raw_caller(transport: Transport) -> Caller:
-    """Makes exchanges whose result is the answer itself, with the way to read it."""
-
-    def call(request: Request, parse: Callable[[Response], T]) -> T:
-        # The type is mended where the namespaces are wrapped, by `raw`: one method then serves both faces.
-        return cast(T, RawResponse(transport.exchange(request), parse))
-
-    return call
-
-
 def raw(method: Callable[P, T]) -> Callable[P, RawResponse[T]]:
-    """``method`` of a namespace with a :func:`raw_caller`, under the type that it really has then."""
+    """``method`` of a namespace with a :class:`RawCaller`, under the type that it really has then."""
     return cast("Callable[P, RawResponse[T]]", method)
 
 

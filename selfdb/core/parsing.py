@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cache
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from .response import Response
 
-__all__ = ["count_in", "describe", "list_of", "one"]
+__all__ = ["count_in", "deletion", "describe", "list_of", "one"]
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -23,7 +22,6 @@ def describe(error: ValidationError) -> str:
     )
 
 
-@cache
 def one(model: type[ModelT], *wrappers: str) -> Callable[[Response], ModelT]:
     """A reader of one ``model``, bare or, as some servers have it, under one of the keys ``wrappers``."""
 
@@ -46,7 +44,6 @@ def one(model: type[ModelT], *wrappers: str) -> Callable[[Response], ModelT]:
     return parse
 
 
-@cache
 def list_of(model: type[ModelT], *wrappers: str) -> Callable[[Response], list[ModelT]]:
     """A reader of a list of ``model``: a bare array, or one under one of the keys ``wrappers``."""
     adapter: TypeAdapter[list[ModelT]] = TypeAdapter(list[model])  # type: ignore[valid-type]
@@ -77,3 +74,24 @@ def count_in(response: Response) -> int:
     if isinstance(body, bool) or not isinstance(body, int):
         raise response.unusable("is not a count")
     return body
+
+
+_DELETED_KEYS = ("deleted_id", "user_id", "table_id", "row_id", "bucket_id", "file_id")
+
+
+def deletion(model: Callable[..., ModelT], thing: str, asked: object) -> Callable[[Response], ModelT]:
+    """A reader of what a delete answers: nothing, or an object that names what was deleted in its own way.
+
+    :param model: takes ``message`` and ``deleted_id``.
+    :param thing: what was deleted, for the message where the server says none.
+    :param asked: the id that the call was for, where the server names none.
+    """
+
+    def parse(response: Response) -> ModelT:
+        body = response.json() if response.content else {}
+        if not isinstance(body, Mapping):
+            body = {}
+        named = next((body[key] for key in _DELETED_KEYS if body.get(key) is not None), asked)
+        return model(message=str(body.get("message") or f"{thing} deleted"), deleted_id=str(named))
+
+    return parse

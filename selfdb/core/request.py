@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import NamedTuple, Optional, Protocol, TypeVar, Union
+from collections.abc import Mapping
+from typing import NamedTuple, Optional, Union
 
-from .response import Response
 from .retry import SAFE_METHODS
 from .upload import Upload
 
-__all__ = ["Caller", "Request"]
-
-T = TypeVar("T")
+__all__ = ["Request"]
 
 
 class Request(NamedTuple):
@@ -55,9 +52,3 @@ class Request(NamedTuple):
     def replayable(self) -> bool:
         """Whether its body can be sent a second time."""
         return not isinstance(self.body, Upload) or self.body.replayable
-
-
-class Caller(Protocol):
-    """Makes an exchange and reads its answer; what a namespace stands on."""
-
-    def __call__(self, request: Request, parse: Callable[[Response], T]) -> T: ...

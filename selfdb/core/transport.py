@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TypeVar
 
 from .clock import Deadline
 from .exchange import Exchange, leave_open, read_whole
@@ -18,8 +17,6 @@ from .upload import Upload
 from .urls import BaseURL
 
 __all__ = ["Renewer", "Transport"]
-
-T = TypeVar("T")
 
 Renewer = Callable[["Transport", str, Deadline], Tokens]
 """Exchanges a refresh token for a new pair over the transport that needs it, within a deadline."""
@@ -55,10 +52,6 @@ class Transport:
         self.renewer = renewer
         self.lifeline = lifeline or pool.lifeline
         self.headers = {"Accept": "application/json", **options.headers, **identity}
-
-    def call(self, request: Request, parse: Callable[[Response], T]) -> T:
-        """Make the exchange and read its answer with ``parse``. See :meth:`exchange`."""
-        return parse(self.exchange(request))
 
     def exchange(self, request: Request, deadline: Deadline | None = None) -> Response:
         """Send ``request``, as often as is right, and return the whole answer.

@@ -1,0 +1,105 @@
+"""The columns of a table: ``client.tables.columns``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Union
+
+from ..core.namespace import Caller, Namespace, raw, reading, writing
+from ..core.parsing import one
+from ..core.response import Response
+from ..core.transport import Transport
+from ..core.urls import Id, segment
+from ..models import ColumnDefinition, ColumnUpdate, TableRead
+from .dialect import Dialect
+
+__all__ = ["Columns", "RawColumns"]
+
+_TABLE = one(TableRead, "table")
+
+
+class Columns(Namespace):
+    """Adds, changes and removes columns. May be shared by threads."""
+
+    def __init__(self, transport: Transport, dialect: Dialect, call: Caller | None = None) -> None:
+        super().__init__(transport, call)
+        self._dialect = dialect
+
+    def _table_after(self, table_id: str) -> Callable[[Response], TableRead]:
+        """A reader of the table that a column call answers with, or that is fetched where it answers less."""
+
+        def parse(response: Response) -> TableRead:
+            body = response.json() if response.content else None
+            if isinstance(body, Mapping) and ("id" in body or "table" in body):
+                return _TABLE(response)
+            return _TABLE(self._transport.exchange(reading(f"/tables/{table_id}")))
+
+        return parse
+
+    def add(
+        self,
+        table_id: Id,
+        column: Union[ColumnDefinition, Mapping[str, Any]],
+        *,
+        idempotency_key: str | None = None,
+    ) -> TableRead:
+        """Add a column; rows that are there get its default.
+
+        :param column: a :class:`~selfdb.models.ColumnDefinition` or a dict of its fields.
+        :returns: the table as it is then.
+        :raises BadRequestError: for NOT NULL without a default on a table that has rows.
+        :raises ConflictError: if there is a column of that name.
+        :raises UnprocessableEntityError: for a name or a type that the server does not take.
+
+        ``POST /tables/{table_id}/columns``
+        """
+        table = segment(table_id, "table_id")
+        body = self._dialect.column(ColumnDefinition.of(column).wire())
+        return self._call(
+            writing("POST", f"/tables/{table}/columns", body, key=idempotency_key), self._table_after(table)
+        )
+
+    def update(
+        self,
+        table_id: Id,
+        column_name: str,
+        updates: Union[ColumnUpdate, Mapping[str, Any]],
+        *,
+        idempotency_key: str | None = None,
+    ) -> TableRead:
+        """Rename a column, or change its type, its default or whether it takes null.
+
+        :param updates: exactly what is set is changed; ``default_value=None`` drops the default.
+        :returns: the table as it is then.
+        :raises BadRequestError: if a value that is there does not fit the new type; nothing is changed.
+        :raises ConflictError: if the new name is taken.
+        :raises NotFoundError: if there is no such column.
+
+        ``PATCH /tables/{table_id}/columns/{column_name}``
+        """
+        table = segment(table_id, "table_id")
+        path = f"/tables/{table}/columns/{segment(column_name, 'column_name')}"
+        body = self._dialect.column(ColumnUpdate.of(updates).wire())
+        return self._call(writing("PATCH", path, body, key=idempotency_key), self._table_after(table))
+
+    def remove(self, table_id: Id, column_name: str, *, idempotency_key: str | None = None) -> TableRead:
+        """Remove a column and what it holds.
+
+        :returns: the table as it is then.
+        :raises BadRequestError: for the column ``id``.
+        :raises NotFoundError: if there is no such column.
+
+        ``DELETE /tables/{table_id}/columns/{column_name}``
+        """
+        table = segment(table_id, "table_id")
+        path = f"/tables/{table}/columns/{segment(column_name, 'column_name')}"
+        return self._call(writing("DELETE", path, key=idempotency_key), self._table_after(table))
+
+
+class RawColumns:
+    """The calls of :class:`Columns` with their whole answers."""
+
+    def __init__(self, columns: Columns) -> None:
+        self.add = raw(columns.add)
+        self.update = raw(columns.update)
+        self.remove = raw(columns.remove)
