@@ -145,7 +145,13 @@ class SelfDB:
         :raises SelfDBError: if the extra ``server`` is not installed.
         :raises AuthenticationError: if e-mail address and password do not fit.
         """
-        from .server import LocalServer, serving
+        try:
+            from .server import LocalServer, serving
+        except ImportError as missing:
+            raise SelfDBError(
+                f"the embedded server needs {missing.name}, which is not installed; "
+                'install the extra "server": pip install ".[server]" in the folder of this package'
+            ) from missing
 
         running = None if path is None else serving(Path(path))
         server = None

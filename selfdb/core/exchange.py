@@ -202,6 +202,9 @@ class Exchange:
         error.request_id = answer.headers.get("X-Request-ID")
         if status == 429 and self.request.patient:
             failure = Failure.RATE_LIMITED
+        elif status == 409 and asked is not None and self._key is not None and self._retries:
+            # Our own earlier attempt is still being done, and its outcome is ours to wait for.
+            failure = Failure.AMBIGUOUS
         elif status in _GATEWAY_FAILURES:
             failure = Failure.UNAVAILABLE
         else:
