@@ -7,6 +7,7 @@ from typing import Annotated, Any, Dict, Optional
 import sqlalchemy as sa
 from fastapi import Body, Path, Query, Response
 from fastapi.responses import JSONResponse
+from starlette.convertors import Convertor, register_url_convertor
 
 from .. import rows, tables
 from ..access import Caller, SignedIn
@@ -22,6 +23,21 @@ from .tables import TableId, owner_only
 __all__ = ["router"]
 
 router = new_router(prefix="/tables/{table_id}/data", tags=["rows"])
+
+
+class _AnyText(Convertor[str]):
+    """The rest of a path, whatever is in it; Starlette's own ``path`` stops at a line break."""
+
+    regex = "(?s:.*)"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("selfdb_any_text", _AnyText())
 
 RowBody = Annotated[Dict[str, Any], Body(description="Values by column name")]
 RowId = Annotated[str, Path(description="The row's value in id_column")]
@@ -66,7 +82,7 @@ def insert_row(table_id: TableId, body: RowBody, services: ServicesDep, caller: 
     return write.run(effect, permit if write.keyed else None)
 
 
-@router.patch("/{row_id:path}", response_model=Row, responses=responses(400, 403, 404, 409, 413, 422))
+@router.patch("/{row_id:selfdb_any_text}", response_model=Row, responses=responses(400, 403, 404, 409, 413, 422))
 def update_row(
     table_id: TableId,
     row_id: RowId,
@@ -85,7 +101,9 @@ def update_row(
     return write.run(effect, owner_only(table_id, caller) if write.keyed else None)
 
 
-@router.delete("/{row_id:path}", status_code=204, response_class=Response, responses=responses(400, 403, 404, 409, 422))
+@router.delete(
+    "/{row_id:selfdb_any_text}", status_code=204, response_class=Response, responses=responses(400, 403, 404, 409, 422)
+)
 def delete_row(
     table_id: TableId, row_id: RowId, caller: SignedIn, write: Write, id_column: IdColumn = "id"
 ) -> Response:
