@@ -9,7 +9,7 @@ import contextlib
 import os
 import socket
 import threading
-from typing import Iterator, List, Optional
+from typing import Callable, Generator, Iterator, List, Optional
 
 import uvicorn
 
@@ -34,12 +34,19 @@ class Listener(uvicorn.Server):
         self.url = url
         self.services = services
         self.ready = threading.Event()
+        self.when_ready: Callable[[], None] = lambda: None
         self._bound = bound
 
     async def startup(self, sockets: Optional[List[socket.socket]] = None) -> None:
         await super().startup(sockets)
         if self.started:
             self.ready.set()
+            self.when_ready()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Whoever runs us handles signals; uvicorn would raise them again when it has stopped."""
+        yield
 
     def run_here(self) -> None:
         """Serve in this thread until told to stop."""

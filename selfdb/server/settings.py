@@ -95,8 +95,14 @@ class Settings:
         return is_loopback(self.host) if self.registration is None else self.registration == "open"
 
     @classmethod
-    def resolve(cls, given: Mapping[str, Any], environ: Optional[Mapping[str, str]] = None) -> Settings:
-        """Settings from what was ``given`` (``None`` = not given), then ``SELFDB_*`` variables, then defaults.
+    def resolve(
+        cls,
+        given: Mapping[str, Any],
+        environ: Optional[Mapping[str, str]] = None,
+        defaults: Optional[Mapping[str, Any]] = None,
+    ) -> Settings:
+        """Settings from what was ``given`` (``None`` = not given), then ``SELFDB_*`` variables,
+        then ``defaults``, then those of the class.
 
         ``api_key_file`` and ``admin_password_file`` (or their variables) name files that hold the secret;
         at each level a secret itself wins over its file.
@@ -108,7 +114,7 @@ class Settings:
         unknown = set(given) - set(known) - set(_SECRET_FILES)
         if unknown:
             raise SettingsError(f"unknown setting: {', '.join(sorted(unknown))}")
-        values: Dict[str, Any] = {}
+        values: Dict[str, Any] = dict(defaults or {})
         for name in known:
             value = given.get(name)
             if value is None:

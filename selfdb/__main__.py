@@ -1,0 +1,10 @@
+"""``python -m selfdb``: the same as the command ``selfdb``."""
+
+from __future__ import annotations
+
+import sys
+
+from .cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())
