@@ -26,8 +26,9 @@ import time
 import zlib
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import IO, Dict, Iterator, List, Tuple, Union
+from typing import IO, Dict, Iterator, List, Optional, Tuple, Union
 
+from .folderlock import FolderInUse, FolderLock, serving
 from .objects import CAN_PIN, ObjectStore, is_version, sync_directory
 
 __all__ = ["BackupError", "backup", "restore"]
@@ -36,6 +37,8 @@ DATABASE = "selfdb.sqlite3"
 MANIFEST = "manifest.json"
 FORMAT = 1
 _SECRETS = ("api-key",)
+#: What an empty folder may hold: the locks, and folders.
+_EMPTY = frozenset((".lock", "objects/.pin"))
 _OBJECT = re.compile(r"objects/([0-9a-f]{2})/([0-9a-f]{32})\Z")
 _BLOCK = 1024 * 1024
 
@@ -44,22 +47,27 @@ class BackupError(Exception):
     """A backup or a restore that cannot be done; the text says why and what to do. Nothing was changed."""
 
 
-def backup(data_folder: Union[str, Path], target_tar_gz: Union[str, Path]) -> None:
+def backup(data_folder: Union[str, Path], target_tar_gz: Union[str, Path], *, database: Optional[str] = None) -> None:
     """Write everything a data folder holds into one archive. The folder may be served meanwhile.
 
     The archive appears under its name only when it is whole; an older one of that name is replaced.
 
     :param data_folder: the folder given to ``selfdb serve --data``, on SQLite.
     :param target_tar_gz: the archive; its folder must exist and lie outside the data folder.
-    :raises BackupError: there is no SQLite database in the folder, the archive cannot be written there, a
-        file's content is missing, or the folder is served on a platform without the locks for that.
+    :param database: the ``postgresql://`` URL that the server is configured with, if any.
+    :raises BackupError: the rows are in PostgreSQL, there is no SQLite database in the folder, the archive
+        cannot be written there, a file's content is missing, or the folder is served on a platform without
+        the locks for that.
     """
     source = Path(data_folder).resolve()
     target = Path(target_tar_gz).resolve()
+    on_postgresql = "copy the database with pg_dump, and the folder's 'objects' after it"
+    if database is not None:
+        raise BackupError(f"This server keeps its rows in PostgreSQL: {on_postgresql}")
     if not (source / DATABASE).is_file():
         raise BackupError(
-            f"{source} holds no SelfDB database ({DATABASE}). A server that runs on PostgreSQL keeps its rows there: "
-            "copy the database with pg_dump, and the folder's 'objects' with it."
+            f"{source} holds no SelfDB database ({DATABASE}). "
+            f"If the server keeps its rows in PostgreSQL: {on_postgresql}"
         )
     if target.is_dir() or not target.parent.is_dir():
         raise BackupError(f"{target} must be the name of a file in an existing folder")
@@ -96,11 +104,15 @@ def restore(archive: Union[str, Path], data_folder: Union[str, Path]) -> None:
         raise BackupError(f"There is no archive {source}")
     if target.exists() and not target.is_dir():
         raise BackupError(f"{target} is not a folder")
+    if target.exists():
+        # Looked at before anything is touched: the lock would close the folder to others.
+        other = serving(target)
+        if other is not None:
+            raise BackupError(f"{target} is served by process {other.pid} at {other.url}; stop it first")
+        _refuse_unless_empty(target)
     try:
-        target.mkdir(mode=0o700, parents=True, exist_ok=True)
         with _folder_held(target):
             _refuse_unless_empty(target)
-            target.chmod(0o700)
             with tempfile.TemporaryDirectory(prefix=".restore-", dir=target) as work:
                 staged = Path(work)
                 _unpack(source, staged)
@@ -119,6 +131,19 @@ def _removals_held(source: Path) -> Iterator[None]:
         return
     with _folder_held(source):  # pragma: no cover - Windows: nobody may serve it meanwhile
         yield
+
+
+@contextlib.contextmanager
+def _folder_held(folder: Path) -> Iterator[None]:
+    """Keep servers out of a folder."""
+    try:
+        lock = FolderLock(folder)
+    except FolderInUse as error:
+        raise BackupError(f"{error}; stop it first") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _snapshot(database: Path, target: Path) -> None:
@@ -186,22 +211,18 @@ def _add(tar: tarfile.TarFile, name: str, file: IO[bytes]) -> None:
 
 
 def _refuse_unless_empty(target: Path) -> None:
-    for folder, folders, files in os.walk(target):
-        if Path(folder) == target:
-            files = [name for name in files if name not in _LOCKS]
-        for name in files:
-            if name != ".pin":
-                raise BackupError(f"{target} is not empty (it holds {name!r}). Restore into a new folder.")
-        for name in folders:
-            if Path(folder) == target and name != "objects":
-                raise BackupError(f"{target} is not empty (it holds {name!r}). Restore into a new folder.")
+    for path in target.rglob("*"):
+        name = path.relative_to(target).as_posix()
+        layout = path.is_dir() and not path.is_symlink() and (name == "objects" or name.startswith("objects/"))
+        if name not in _EMPTY and not layout:
+            raise BackupError(f"{target} is not empty (it holds {name!r}). Restore into a new folder.")
 
 
 def _unpack(archive: Path, staged: Path) -> None:
     """Unpack what a backup may hold, and refuse an archive with anything else in it."""
     seen: Dict[str, bool] = {}
     try:
-        with tarfile.open(archive, mode="r|gz") as tar:
+        with gzip.open(archive) as packed, tarfile.open(fileobj=packed, mode="r|") as tar:
             for member in tar:
                 target = _place(member, staged)
                 if member.name in seen:
@@ -216,6 +237,8 @@ def _unpack(archive: Path, staged: Path) -> None:
                     shutil.copyfileobj(content, file, _BLOCK)
                     file.flush()
                     os.fsync(file.fileno())
+            while packed.read(_BLOCK):
+                continue  # to its end, where the checksum stands
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise BackupError(f"{archive} is not a whole SelfDB backup: {error}") from error
     for name in (MANIFEST, DATABASE):

@@ -9,7 +9,6 @@ from typing import Any, Dict, Iterable, List, Mapping, NoReturn, Optional, Union
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
-from sqlalchemy.exc import IntegrityError
 
 from .access import Principal
 from .database import after_commit, lock
@@ -128,7 +127,7 @@ def listing(
 def create(connection: Connection, services: Services, owner: Principal, fields: Mapping[str, Any]) -> BucketRead:
     """A new, empty bucket.
 
-    :raises ApiError: 409 if the name is taken; 401 if the owner has gone meanwhile.
+    :raises ApiError: 409 if the name is taken.
     """
     _claim_name(connection, fields["name"])
     now = services.clock.now()
@@ -141,11 +140,7 @@ def create(connection: Connection, services: Services, owner: Principal, fields:
         "created_at": now,
         "updated_at": now,
     }
-    try:
-        connection.execute(buckets.insert().values(**row))
-    except IntegrityError:
-        # The name is ours; what is left is the owner, deleted since the request came in.
-        raise ApiError(401, "Could not validate credentials", {"WWW-Authenticate": "Bearer"}) from None
+    connection.execute(buckets.insert().values(**row))
     return as_read(row)
 
 

@@ -8,9 +8,8 @@ from typing import Any, List, Mapping, Optional, Tuple, Union
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
-from sqlalchemy.exc import IntegrityError
 
-from .access import Principal
+from .access import Principal, confirm
 from .buckets import forget_contents, hold, may_change, permit_reading, readable, refuse, visible
 from .errors import ApiError
 from .mime import is_allowed
@@ -73,6 +72,8 @@ def record_upload(
 
     :raises ApiError: as :func:`permit_upload`; 401 if the uploader has gone meanwhile.
     """
+    if upload.caller is not None:
+        confirm(connection, upload.caller)
     bucket = hold(connection, upload.bucket_id)
     permit_reading(upload.caller, bucket)
     _permit_content(bucket, upload, size)
@@ -90,11 +91,7 @@ def record_upload(
             "owner_id": None if upload.caller is None else upload.caller.user_id,
             "created_at": now,
         }
-        try:
-            connection.execute(files.insert().values(**row))
-        except IntegrityError:
-            # The bucket and its keys are held; what is left is the uploader, deleted while the body came.
-            raise ApiError(401, "Could not validate credentials", {"WWW-Authenticate": "Bearer"}) from None
+        connection.execute(files.insert().values(**row))
         _account(connection, bucket["id"], 1, size)
     else:
         _permit_overwriting(upload, bucket, there)

@@ -7,7 +7,7 @@ from typing import Optional, Tuple
 
 from anyio.to_thread import run_sync
 from fastapi import Request
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.engine import Connection
 from starlette.requests import ClientDisconnect
 
 from .access import Principal
@@ -25,9 +25,6 @@ BLOCK = 256 * 1024
 """Bytes gathered from the socket before a worker thread writes them."""
 
 _FULL = frozenset(getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG") if hasattr(errno, name))
-#: PostgreSQL's "serialization failure" and "deadlock detected".
-_AGAIN = ("40001", "40P01")
-_TRIES = 5
 
 
 async def receive(
@@ -91,18 +88,17 @@ def _record(services: Services, upload: Upload, incoming: Incoming) -> Tuple[int
     """Runs to its end in a worker thread, whether or not the client is still there."""
     incoming.claim()
     recorded = False
+
+    def record(connection: Connection) -> Tuple[int, UploadReply]:
+        nonlocal recorded
+        recorded = False
+        outcome = record_upload(connection, services, upload, incoming.version, incoming.size)
+        recorded = True
+        return outcome
+
     try:
         incoming.publish()
-        for attempt in range(_TRIES):
-            try:
-                with services.database.write() as connection:
-                    recorded = False
-                    outcome = record_upload(connection, services, upload, incoming.version, incoming.size)
-                    recorded = True
-                break
-            except OperationalError as problem:
-                if getattr(problem.orig, "sqlstate", None) not in _AGAIN or attempt == _TRIES - 1:
-                    raise
+        outcome = services.database.transact(record)
     except BaseException:
         # A commit that failed may still have happened (its answer was lost): then the content must stay.
         # If it did not happen, no row names the content and the sweep of the next start removes it.

@@ -166,7 +166,9 @@ def test_c078_lists_page_without_overlap_in_every_order(http: Http) -> None:
             assert values == sorted(values, reverse=order == "desc")
 
 
-@pytest.mark.parametrize("query", ["limit=0", "limit=1001", "skip=-1", "sort_by=owner_id", "sort_order=up", "search=%00"])
+@pytest.mark.parametrize(
+    "query", ["limit=0", "limit=1001", "skip=-1", "sort_by=owner_id", "sort_order=up", "search=%00"]
+)
 def test_c078_bad_list_parameters_are_422(http: Http, query: str) -> None:
     assert http.get(f"/storage/buckets/?{query}").status_code == 422
 

@@ -61,7 +61,8 @@ def test_c093_nothing_of_an_empty_file_can_be_asked_for(http: Http, bucket: Dict
 
 
 @pytest.mark.parametrize(
-    "asked", ["bytes=0-1,3-4", "bytes=5-2", "bytes=-", "bytes", "lines=1-2", "bytes=a-b", "bytes=1-2-3", "bytes=٣-٥"]
+    "asked",
+    ["bytes=0-1,3-4", "bytes=5-2", "bytes=-", "bytes", "lines=1-2", "bytes=a-b", "bytes=1-2-3", "bytes=\u0663-"],
 )
 def test_c093_what_is_no_single_range_gets_the_whole_file(http: Http, bucket: Dict[str, Any], asked: str) -> None:
     answer = download(http, bucket, "ten.txt", headers={"Range": asked.encode("utf-8")})  # type: ignore[dict-item]
@@ -161,8 +162,8 @@ def test_c093_head_tells_what_get_would_send(http: Http, bucket: Dict[str, Any])
 )
 def test_c084_a_stored_page_cannot_run_in_the_servers_origin(http: Http, mime: str, attached: bool) -> None:
     bucket = new_bucket(http)
-    stored(http, bucket, 'dir/pä"ge\'s.x', b"<script>alert(1)</script>", mime=mime)
-    answer = download(http, bucket, 'dir/pä"ge\'s.x')
+    stored(http, bucket, "dir/pä\"ge's.x", b"<script>alert(1)</script>", mime=mime)
+    answer = download(http, bucket, "dir/pä\"ge's.x")
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
     assert answer.headers["Content-Type"] == mime
     disposition = answer.headers.get("Content-Disposition")

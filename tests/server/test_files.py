@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from http.client import HTTPConnection
 import threading
 import uuid
+from http.client import HTTPConnection
 from typing import Any, Dict, Iterator, List, Optional
 from urllib.parse import quote, urlsplit
 
@@ -38,7 +38,7 @@ def test_c079_an_upload_answers_with_bucket_name_path_size_and_id(http: Http) ->
     file = http.get(f"/storage/files/{file_id}").json()
     assert set(file) == FIELDS
     assert file["owner_id"] == bucket["owner_id"]
-    assert {key: file[key] for key in ("name", "bucket_id", "bucket_name", "path", "size", "mime_type", "metadata")} == {
+    expected = {
         "name": "notes.pdf",
         "bucket_id": bucket["id"],
         "bucket_name": bucket["name"],
@@ -47,6 +47,7 @@ def test_c079_an_upload_answers_with_bucket_name_path_size_and_id(http: Http) ->
         "mime_type": "application/pdf",
         "metadata": None,
     }
+    assert {key: file[key] for key in expected} == expected
     after = refreshed(http, bucket)
     assert (after["file_count"], after["total_size"]) == (1, 5)
 

@@ -53,19 +53,23 @@ class ServeProcess:
                 self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment
             )
         end = time.monotonic() + START_SECONDS
+        while not self._answers():
+            assert self.process.poll() is None, f"`selfdb serve` ended at once:\n{self.output}"
+            if time.monotonic() > end:
+                self.stop()
+                raise AssertionError(f"`selfdb serve` did not get ready:\n{self.output}")
+            time.sleep(0.05)
+        return self
+
+    def _answers(self) -> bool:
+        # A session for each try: what a refused one leaves in memory would keep the good one's socket open.
         with requests.Session() as session:
             session.trust_env = False
-            while True:
-                assert self.process.poll() is None, f"`selfdb serve` ended at once:\n{self.output}"
-                try:
-                    session.get(self.url + "/system/status", headers={"X-API-Key": self.api_key}, timeout=5)
-                except requests.ConnectionError:
-                    if time.monotonic() > end:
-                        self.stop()
-                        raise AssertionError(f"`selfdb serve` did not get ready:\n{self.output}") from None
-                    time.sleep(0.05)
-                else:
-                    return self
+            try:
+                session.get(self.url + "/system/status", headers={"X-API-Key": self.api_key}, timeout=5)
+            except requests.ConnectionError:
+                return False
+            return True
 
     def stop(self, with_signal: int = signal.SIGTERM) -> int:
         """Ask it to end and return its exit code; killed when it takes too long, which is a failure."""
