@@ -176,7 +176,12 @@ class ClientClosedError(SelfDBError, RuntimeError):
 
 
 class RealtimeError(SelfDBError):
-    """A channel was refused, timed out or lost for a reason that has no class of its own."""
+    """A channel was refused, timed out or lost for a reason that has no class of its own.
+
+    ``close_code`` is the WebSocket close code where the server gave one.
+    """
+
+    close_code: Optional[int] = None
 
 
 _BY_STATUS: Dict[int, Type[SelfDBError]] = {

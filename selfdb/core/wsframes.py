@@ -1,0 +1,98 @@
+"""WebSocket frames of a server, cut out of a stream of bytes (RFC 6455, section 5). Pure: no socket, no thread."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+__all__ = ["BINARY", "CLOSE", "PING", "PONG", "TEXT", "FrameDecoder", "FrameError", "Message"]
+
+CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
+"""The opcodes."""
+
+_KNOWN = frozenset({CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG})
+
+
+class FrameError(ValueError):
+    """The stream is not what the protocol allows, or larger than we do; nothing after it can be read."""
+
+
+class Message(NamedTuple):
+    """A whole message: fragments are joined. A text's ``data`` is not decoded yet."""
+
+    opcode: int
+    data: bytes
+
+
+class FrameDecoder:
+    """Takes bytes as they come and gives messages as they are complete. Belongs to one thread.
+
+    :param limit: bytes that one message may have.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._buffer = bytearray()
+        self._opcode: int | None = None
+        self._fragments: list[bytes] = []
+        self._size = 0
+
+    def feed(self, data: bytes) -> list[Message]:
+        """The messages that ``data`` completes.
+
+        :raises FrameError: at the first frame that breaks the rules.
+        """
+        buffer = self._buffer
+        buffer += data
+        messages: list[Message] = []
+        at, end = 0, len(buffer)
+        while end - at >= 2:
+            first, second = buffer[at], buffer[at + 1]
+            length, start = second, at + 2
+            if length >= 126:
+                if second & 0x80:
+                    raise FrameError("a server must not mask its frames")
+                extra = 2 if length == 126 else 8
+                if end - start < extra:
+                    break
+                length = int.from_bytes(buffer[start : start + extra], "big")
+                start += extra
+            if length > self._limit:
+                raise FrameError(f"a frame of {length} bytes is larger than the {self._limit} allowed")
+            if end - start < length:
+                break
+            at = start + length
+            payload = bytes(buffer[start:at])
+            if first == 0x81 and self._opcode is None:  # a whole text: nearly all there is
+                messages.append(Message(TEXT, payload))
+            else:
+                message = self._unusual(first, payload)
+                if message is not None:
+                    messages.append(message)
+        if at:
+            del buffer[:at]
+        return messages
+
+    def _unusual(self, first: int, payload: bytes) -> Message | None:
+        opcode, final = first & 0x0F, bool(first & 0x80)
+        if first & 0x70:
+            raise FrameError("a reserved bit is set, and no extension was agreed on")
+        if opcode not in _KNOWN:
+            raise FrameError(f"the opcode {opcode:#x} is not defined")
+        if opcode >= CLOSE:
+            if not final or len(payload) > 125:
+                raise FrameError("a control frame is fragmented or too long")
+            return Message(opcode, payload)
+        if (opcode == CONTINUATION) is (self._opcode is None):
+            raise FrameError("fragments of a message are out of order")
+        if opcode != CONTINUATION:
+            self._opcode = opcode
+        self._fragments.append(payload)
+        self._size += len(payload)
+        if self._size > self._limit:
+            raise FrameError(f"a message is larger than the {self._limit} bytes allowed")
+        if not final:
+            return None
+        assert self._opcode is not None
+        message = Message(self._opcode, b"".join(self._fragments))
+        self._opcode, self._fragments, self._size = None, [], 0
+        return message
