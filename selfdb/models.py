@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any, Dict, Generic, List, Mapping, Optional, TypeVar
@@ -36,6 +37,7 @@ __all__ = [
     "FileResponse",
     "FileUploadResponse",
     "LogoutResponse",
+    "RealtimePayload",
     "RowDeleteResponse",
     "StorageStatsResponse",
     "SystemStatus",
@@ -462,6 +464,25 @@ class StorageStatsResponse(ResponseModel):
     total_files: int = 0
     total_size: int = 0
     total_buckets: int = Field(default=0, validation_alias=_either("total_buckets", "buckets_count"))
+
+
+@dataclass(frozen=True)
+class RealtimePayload:
+    """What a realtime callback is given.
+
+    :ivar event: ``INSERT``, ``UPDATE``, ``DELETE``, or another event of the server in upper case; ``resync`` where
+        events may have been missed.
+    :ivar table: the table's name.
+    :ivar new: the row as it is now, for INSERT and UPDATE.
+    :ivar old: the row as it was, for UPDATE and DELETE.
+    :ivar raw: the whole payload as it came.
+    """
+
+    event: str
+    table: str
+    new: Optional[Dict[str, Any]]
+    old: Optional[Dict[str, Any]]
+    raw: Dict[str, Any]
 
 
 class SystemStatus(ResponseModel):

@@ -1,0 +1,102 @@
+"""Events for a loop instead of a callback: a bounded buffer between the dispatcher and whoever iterates."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+
+from ..exceptions import RealtimeError, SelfDBError
+from ..models import RealtimePayload
+
+__all__ = ["EventStream"]
+
+
+class EventStream(Iterator[RealtimePayload]):
+    """The events of a channel from the moment of its making on. For one thread to iterate; any may close it.
+
+    The loop ends when the channel is left or the client disconnects, and when ``timeout`` seconds pass without an
+    event.
+
+    :ivar resyncs: how often events may have been missed so far, because the connection was lost or this buffer
+        was full.
+    """
+
+    def __init__(
+        self,
+        timeout: float | None,
+        maxsize: int,
+        *,
+        marks: bool,
+        forget: Callable[[EventStream], object],
+        forbidden_here: Callable[[], bool],
+    ) -> None:
+        self.resyncs = 0
+        self._timeout = timeout
+        self._maxsize = maxsize
+        self._marks = marks
+        self._forget = forget
+        self._forbidden_here = forbidden_here
+        self._changed = threading.Condition()
+        self._events: deque[RealtimePayload] = deque()
+        self._overflowed = False
+        self._ended = False
+        self._error: SelfDBError | None = None
+
+    def put(self, event: RealtimePayload, mark: RealtimePayload) -> None:
+        """Take an event; the oldest goes where there is no room, and ``mark`` takes its place."""
+        with self._changed:
+            if self._ended:
+                return
+            if event.event == mark.event:
+                self.resyncs += 1
+                if not self._marks:
+                    return
+            while len(self._events) >= self._maxsize:
+                self._events.popleft()
+                if not self._overflowed:
+                    self._overflowed = True
+                    self.resyncs += 1
+            self._events.append(event)
+            self._mark = mark
+            self._changed.notify()
+
+    def end(self, error: SelfDBError | None = None) -> None:
+        """No more will come; the loop ends behind what is buffered, with ``error`` if there is one."""
+        with self._changed:
+            if not self._ended:
+                self._ended, self._error = True, error
+            self._changed.notify_all()
+
+    def __iter__(self) -> EventStream:
+        return self
+
+    def __next__(self) -> RealtimePayload:
+        if self._forbidden_here():
+            raise RealtimeError("a callback cannot wait for events: it runs on the thread that brings them")
+        with self._changed:
+            if not self._events and not self._ended:
+                self._changed.wait_for(lambda: self._events or self._ended, self._timeout)
+            if self._events:
+                if self._overflowed:
+                    self._overflowed = False
+                    if self._marks:
+                        return self._mark
+                return self._events.popleft()
+            error = self._error
+            self._error = None
+        self.close()
+        if error is not None:
+            raise error
+        raise StopIteration
+
+    def __enter__(self) -> EventStream:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the loop and take no more events. Idempotent."""
+        self.end()
+        self._forget(self)

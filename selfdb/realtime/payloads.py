@@ -1,0 +1,66 @@
+"""From a frame's event and payload to what a callback is given, whatever shape the server uses. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from ..models import RealtimePayload
+
+__all__ = ["normalised", "resync_mark"]
+
+RESYNC = "resync"
+
+
+def resync_mark(topic: str) -> RealtimePayload:
+    """What the handlers of ``resync`` are given."""
+    return RealtimePayload(event=RESYNC, table=_table_of(topic), new=None, old=None, raw={})
+
+
+def normalised(topic: str, event: str, payload: Any) -> RealtimePayload | None:
+    """The payload of a data event; ``None`` if this is none.
+
+    Understands ``{event, table, new, old}``, ``{action, table, new_data, old_data}`` as an event called ``change``,
+    both wrapped (as JSON text too) in an event called ``broadcast``, and ``record``/``old_record`` for new and old.
+    """
+    raw = payload if isinstance(payload, Mapping) else {"payload": payload}
+    content: Any = payload
+    name = event
+    if event.lower() == "broadcast" and isinstance(payload, Mapping):
+        content = payload.get("payload")
+        if isinstance(content, str):
+            try:
+                content = json.loads(content)
+            except (ValueError, RecursionError):
+                return None
+        name = "change"
+    if not isinstance(content, Mapping):
+        return RealtimePayload(name.upper(), _table_of(topic), None, None, dict(raw))
+    if name.lower() == "change":
+        name = _text(content.get("action")) or _text(content.get("event")) or name
+    else:
+        name = _text(content.get("event")) or name
+    return RealtimePayload(
+        event=name.upper(),
+        table=_text(content.get("table")) or _table_of(topic),
+        new=_row(content, "new", "new_data", "record"),
+        old=_row(content, "old", "old_data", "old_record"),
+        raw=dict(raw),
+    )
+
+
+def _table_of(topic: str) -> str:
+    return topic[6:] if topic.startswith("table:") else topic
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _row(content: Mapping[str, Any], *names: str) -> dict[str, Any] | None:
+    for name in names:
+        value = content.get(name)
+        if isinstance(value, Mapping):
+            return dict(value)
+    return None
