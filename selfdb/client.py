@@ -27,6 +27,7 @@ from .exceptions import (
     SelfDBError,
 )
 from .models import SystemStatus
+from .realtime import Realtime
 from .storage import RawStorage, Storage, UploadRoute
 from .tables import RawTables, Tables
 from .tables.dialect import Dialect
@@ -109,6 +110,7 @@ class SelfDB:
         self.auth = Auth(transport)
         self.tables = Tables(transport, dialect)
         self.storage = Storage(transport, route)
+        self.realtime = Realtime(transport)
 
     def _derived(self, **changes: Any) -> Self:
         """A client of the same pool with parts of the transport exchanged; closing it closes nothing else."""
@@ -314,6 +316,7 @@ class SelfDB:
         Idempotent, from any thread. A clone ends alone; the client that it came from ends with all its clones. A
         ``session`` of your own stays open.
         """
+        self.realtime.disconnect()
         if self._transport.lifeline is self._transport.pool.lifeline:
             self._transport.pool.close()
         else:

@@ -34,7 +34,7 @@ from ..exceptions import InvalidRequestError
 from .clock import Deadline
 from .forks import renew_after_fork
 
-__all__ = ["CALL", "ClientSession", "Verify", "call_bounds"]
+__all__ = ["CALL", "ClientSession", "Verify", "call_bounds", "make_context"]
 
 Verify = Union[bool, str, "os.PathLike[str]", None]
 """As in `requests`: true, false, or a CA bundle; ``None`` takes the environment's bundle, else the default one."""
@@ -280,16 +280,17 @@ class ClientAdapter(HTTPAdapter):
         host = {"scheme": parts.scheme, "host": parts.hostname, "port": parts.port}
         if parts.scheme != "https":
             return host, {}
-        context = self._shared_context()
+        context = self.shared_context()
         return host, {
             "ssl_context": context,
             "cert_reqs": "CERT_NONE" if context.verify_mode == ssl.CERT_NONE else "CERT_REQUIRED",
         }
 
-    def _shared_context(self) -> ssl.SSLContext:
+    def shared_context(self) -> ssl.SSLContext:
+        """Made on first use."""
         context = self._context
         if context is None:
-            context = _make_context(self._verify)
+            context = make_context(self._verify)
             with self._context_lock:  # of several threads at the first call, all go on with the same one
                 context = self._context = self._context or context
         return context
@@ -300,7 +301,7 @@ def _own_unless_socks(manager: Any) -> Mapping[str, type[HTTPConnectionPool]]:
     return _POOLS if type(manager) is urllib3.ProxyManager else {}
 
 
-def _make_context(verify: Verify) -> ssl.SSLContext:
+def make_context(verify: Verify) -> ssl.SSLContext:
     context = create_urllib3_context()
     if verify is None:
         verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
@@ -342,9 +343,13 @@ class ClientSession(requests.Session):
         self.headers["Accept-Encoding"] = "gzip, deflate"
         if verify is not None:
             self.verify = verify if isinstance(verify, bool) else os.fspath(verify)
-        adapter = ClientAdapter(verify)
+        self._adapter = adapter = ClientAdapter(verify)
         self.mount("https://", adapter)
         self.mount("http://", adapter)
+
+    def tls_context(self) -> ssl.SSLContext:
+        """The context that every connection of this session verifies with."""
+        return self._adapter.shared_context()
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
         """Never one: `requests` would read the whole body and parse the address even when it must not follow."""

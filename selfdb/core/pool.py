@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import ssl
 import threading
 from collections.abc import Mapping
 from typing import Any
 
 import requests
 from requests.auth import AuthBase
+from requests.utils import select_proxy
 
 from .clock import SYSTEM_CLOCK, Clock, Deadline
 from .forks import renew_after_fork
-from .http import CALL, ClientSession, Verify, call_bounds
+from .http import CALL, ClientSession, Verify, call_bounds, make_context
 from .lifeline import Lifeline
 from .retry import RetryBudget
 from .upload import UploadReader
@@ -92,6 +94,18 @@ class Pool:
         if self._verify is not None:  # said by the user: beats the environment, which requests would prefer
             settings["verify"] = self._verify if isinstance(self._verify, bool) else os.fspath(self._verify)
         return session.send(prepared, timeout=(connect, read), allow_redirects=False, **settings)
+
+    def websocket_route(self, url: str) -> tuple[str | None, ssl.SSLContext | None]:
+        """The proxy and the TLS context for a WebSocket to the server of the http(s) ``url``: those of its calls."""
+        session = self._theirs or self._session()
+        settings = session.merge_environment_settings(url, {}, True, None, None)
+        proxy = select_proxy(url, settings["proxies"])
+        if not url.startswith("https:"):
+            return proxy, None
+        if self._theirs is None:
+            return proxy, self._session().tls_context()
+        verify = settings["verify"] if self._verify is None else self._verify
+        return proxy, make_context(verify)
 
     @property
     def sent(self) -> bool | None:

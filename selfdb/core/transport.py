@@ -71,6 +71,17 @@ class Transport:
         """
         return Exchange(self, request, Deadline(self.options.stream_deadline, self.pool.clock)).run(leave_open)
 
+    def renew(self, access: str) -> Tokens | None:
+        """Renew the session of the access token ``access`` within the deadline of a call; see ``TokenKeeper``."""
+        renewer = self.renewer
+        if renewer is None:
+            return None
+        return self.keeper.renew(
+            access,
+            lambda refresh_token, deadline: renewer(self, refresh_token, deadline),
+            Deadline(self.options.deadline, self.pool.clock),
+        )
+
     def secrets(self) -> tuple[str, ...]:
         """What must never be shown."""
         tokens = self.keeper.current()

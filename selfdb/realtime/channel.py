@@ -1,418 +1,149 @@
-"""One channel as a state machine: fed with frames and the time, it says what is to be done. No socket, no thread."""
+"""One channel as its user sees it."""
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Callable
-from typing import Any, NamedTuple, Union
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
-from ..exceptions import (
-    APIConnectionError,
-    APITimeoutError,
-    NotFoundError,
-    PermissionDeniedError,
-    RealtimeError,
-    SelfDBError,
-)
-from .frames import Frame
+from ..exceptions import APITimeoutError, InvalidRequestError
+from ..models import RealtimePayload
+from .events import EventStream
+from .follow import Followable, Follower
+from .handlers import Callback, Handlers
 
-__all__ = [
-    "Action",
-    "Changed",
-    "ChannelMachine",
-    "ChannelState",
-    "Deliver",
-    "Drop",
-    "Failed",
-    "Resync",
-    "Send",
-    "Settled",
-    "Waiter",
-]
+if TYPE_CHECKING:
+    from .client import Realtime
 
-REJOIN_STEPS = (1.0, 2.0, 5.0, 10.0)
-"""Seconds before each attempt to join again after the channel failed; the last goes on for ever."""
-
-JOIN_TIMEOUT = 10.0
-"""Seconds within which a join that nobody waits for has to be answered."""
-
-_FORBIDDEN = frozenset({"unauthorized", "forbidden"})
-_MISSING = frozenset({"unmatched topic", "not found", "table not found"})
+__all__ = ["Channel"]
 
 
-class ChannelState(str, enum.Enum):
-    """Where a channel stands."""
+class Channel:
+    """One topic. Made by :meth:`Realtime.channel`; lives as long as the client. May be shared by threads."""
 
-    CLOSED = "closed"
-    JOINING = "joining"
-    JOINED = "joined"
-    LEAVING = "leaving"
-    ERRORED = "errored"
-
-
-class Waiter:
-    """Someone who waits for an outcome; the machine only carries it around."""
-
-
-class Send(NamedTuple):
-    """Send ``frame``."""
-
-    frame: Frame
-
-
-class Deliver(NamedTuple):
-    """An event for the handlers of ``topic``."""
-
-    topic: str
-    event: str
-    payload: Any
-
-
-class Resync(NamedTuple):
-    """Events of ``topic`` may have been missed before this point."""
-
-    topic: str
-
-
-class Changed(NamedTuple):
-    """The channel of ``topic`` is in another state."""
-
-    topic: str
-    state: ChannelState
-
-
-class Settled(NamedTuple):
-    """What ``waiter`` waits for has come: ``response``, or ``error``."""
-
-    waiter: Waiter
-    response: Any = None
-    error: SelfDBError | None = None
-
-
-class Failed(NamedTuple):
-    """Something went wrong that nobody waits for."""
-
-    topic: str | None
-    error: SelfDBError
-
-
-class Drop(NamedTuple):
-    """The connection is dead; give it up."""
-
-    reason: str
-
-
-Action = Union[Send, Deliver, Resync, Changed, Settled, Failed, Drop]
-
-
-class _Push(NamedTuple):
-    event: str
-    payload: Any
-    deadline: float
-    waiter: Waiter
-
-
-class ChannelMachine:
-    """The life of one topic. Not for sharing between threads.
-
-    :param topic: such as ``table:orders``.
-    :param next_ref: gives the connection's next ref.
-    """
-
-    def __init__(self, topic: str, next_ref: Callable[[], str]) -> None:
+    def __init__(self, realtime: Realtime, topic: str) -> None:
+        self._realtime = realtime
+        self._handlers = Handlers(topic, realtime._report)
         self.topic = topic
-        self.state = ChannelState.CLOSED
-        self.join_ref: str | None = None
-        self.accepts: frozenset[str] = frozenset()
-        """Events that the server said, in its reply to the join, that it takes."""
-        self._next_ref = next_ref
-        self._online = False
-        self._ever_joined = False
-        self._joiners: list[tuple[Waiter, float]] = []
-        self._join_due: float | None = None
-        self._rejoin_at: float | None = None
-        self._rejoins = 0
-        self._leaver: Waiter | None = None
-        self._leave_ref: str | None = None
-        self._leave_due: float | None = None
-        self._buffer: list[_Push] = []
-        self._pushes: dict[str, _Push] = {}
+
+    def __repr__(self) -> str:
+        return f"<Channel {self.topic} {self.state}>"
 
     @property
-    def wanted(self) -> bool:
-        """Whether the channel is, or is to be, joined."""
-        return self.state in (ChannelState.JOINING, ChannelState.JOINED, ChannelState.ERRORED)
+    def state(self) -> str:
+        """``closed``, ``joining``, ``joined``, ``leaving`` or ``errored``."""
+        return self._realtime._channel_state(self.topic)
 
-    def next_due(self) -> float | None:
-        """When :meth:`tick` has something to do, or ``None``."""
-        times = [self._join_due, self._rejoin_at, self._leave_due]
-        times += [until for _, until in self._joiners]
-        times += [push.deadline for push in self._buffer]
-        times += [push.deadline for push in self._pushes.values()]
-        known = [time for time in times if time is not None]
-        return min(known) if known else None
+    @property
+    def alive(self) -> bool:
+        """Whether events come, or will come again by themselves."""
+        return self.state in ("joining", "joined", "errored") and self._realtime.state != "disconnected"
 
-    # What the user wants
+    @property
+    def presence(self) -> dict[str, dict[str, Any]]:
+        """Who is there, by key, as far as the server tells; a copy."""
+        with self._realtime._lock:
+            return self._handlers.presence.snapshot()
 
-    def join(self, now: float, waiter: Waiter | None, timeout: float) -> list[Action]:
-        """Subscribe. With a waiter its outcome is settled within ``timeout``; without one it may take its time."""
-        if self.state is ChannelState.JOINED:
-            return [] if waiter is None else [Settled(waiter)]
-        if waiter is not None:
-            self._joiners.append((waiter, now + timeout))
-        if self.state in (ChannelState.JOINING, ChannelState.ERRORED):
-            return []
-        actions: list[Action] = []
-        if self.state is ChannelState.LEAVING:
-            actions += self._left()
-        self._ever_joined = False
-        self._rejoins = 0
-        if not self._online:
-            return [*actions, *self._to(ChannelState.JOINING)]
-        return [*actions, *self._send_join(now, timeout)]
+    def on(self, event: str, callback: Callback) -> Channel:
+        """Call ``callback(payload)`` for each ``event``. Returns the channel.
 
-    def leave(self, now: float, waiter: Waiter | None, timeout: float) -> list[Action]:
-        """Unsubscribe; settled by the server's word, or after ``timeout`` without it."""
-        if self.state in (ChannelState.CLOSED, ChannelState.LEAVING):
-            return [] if waiter is None else [Settled(waiter)]
-        sent = self._online and self._join_ref_known()
-        actions = self._give_up(RealtimeError(f"the channel {self.topic} was left"))
-        if not sent:
-            actions += self._to(ChannelState.CLOSED)
-            return actions if waiter is None else [*actions, Settled(waiter)]
-        self._leaver, self._leave_due = waiter, now + timeout
-        self._leave_ref = self._next_ref()
-        return [
-            *actions,
-            *self._to(ChannelState.LEAVING),
-            Send(Frame(self.join_ref, self._leave_ref, self.topic, "phx_leave", {})),
-        ]
-
-    def push(self, now: float, event: str, payload: Any, waiter: Waiter, timeout: float) -> list[Action]:
-        """Send an event of one's own; buffered until the channel is joined.
-
-        :raises RealtimeError: if it was never subscribed.
+        :param event: ``INSERT``, ``UPDATE``, ``DELETE``, another one that the server sends, ``*`` for all of these,
+            or ``resync`` where events may have been missed.
         """
-        if not self.wanted:
-            raise RealtimeError(f"subscribe to {self.topic} before pushing to it")
-        push = _Push(event, payload, now + timeout, waiter)
-        if self.state is ChannelState.JOINED:
-            return [self._send(push)]
-        self._buffer.append(push)
-        return []
+        self._handlers.on(event, callback)
+        return self
 
-    # What the connection says
+    def off(self, event: str, callback: Callback | None = None) -> Channel:
+        """Take one callback of ``event`` away, or all of them. Returns the channel."""
+        self._handlers.off(event, callback)
+        return self
 
-    def opened(self, now: float) -> list[Action]:
-        """The connection stands (again)."""
-        self._online = True
-        self._rejoins = 0
-        return self._send_join(now, self._patience(now)) if self.wanted else []
+    def subscribe(self, timeout: float = 10.0) -> Channel:
+        """Join, and stay joined across reconnects. Returns the channel when the server has said yes.
 
-    def lost(self, error: SelfDBError) -> list[Action]:
-        """The connection is gone."""
-        self._online = False
-        self._join_due = self._rejoin_at = None
-        self._rejoins = 0
-        actions = self._fail_pushes(error)
-        if self.state is ChannelState.LEAVING:
-            return [*actions, *self._left()]
-        if self.state in (ChannelState.JOINED, ChannelState.JOINING) and (self._ever_joined or self.join_ref):
-            actions += self._to(ChannelState.ERRORED if self._ever_joined else ChannelState.JOINING)
-        self.join_ref = None
-        return actions
+        Before the first ``connect()`` it only takes note, and joins with the connection. Harmless while joined.
 
-    def ended(self, error: SelfDBError) -> list[Action]:
-        """The user disconnected: nothing is joined again by itself."""
-        self._online = False
-        actions = self._give_up(error)
-        if self.state is ChannelState.LEAVING:
-            return [*actions, *self._left()]
-        return [*actions, *self._to(ChannelState.CLOSED)]
+        :raises PermissionDeniedError: if the table is not yours to read.
+        :raises NotFoundError: if there is no such topic.
+        :raises APITimeoutError: if no answer came within ``timeout`` seconds; the channel is closed then.
+        :raises RealtimeError: for another refusal, and after ``disconnect()``.
+        """
+        self._realtime._join(self.topic, timeout)
+        return self
 
-    def frame(self, frame: Frame, now: float) -> list[Action]:
-        """A frame for this topic came."""
-        if frame.join_ref is not None and frame.join_ref != self.join_ref:
-            return []  # of an earlier join; the one that replaced it is not concerned
-        if frame.event == "phx_reply":
-            return self._reply(frame, now)
-        if frame.event == "phx_close":
-            return self._closed_by_server()
-        if frame.event == "phx_error":
-            return self._errored(now)
-        if self.state is not ChannelState.JOINED or frame.event.startswith("phx_"):
-            return []
-        return [Deliver(self.topic, frame.event, frame.payload)]
+    def unsubscribe(self, timeout: float = 10.0) -> None:
+        """Leave. Callbacks stay for the next ``subscribe()``. Harmless while closed."""
+        self._realtime._leave(self.topic, timeout)
+        self._handlers.end_streams(None)
 
-    def tick(self, now: float) -> list[Action]:
-        """Do what is due."""
-        actions: list[Action] = []
-        late = [waiter for waiter, until in self._joiners if until <= now]
-        if late:
-            self._joiners = [(waiter, until) for waiter, until in self._joiners if until > now]
-            error = APITimeoutError(f"the server did not answer the join of {self.topic} in time")
-            actions += [Settled(waiter, error=error) for waiter in late]
-        if self.state is ChannelState.JOINING and late and not self._joiners and not self._ever_joined:
-            actions += self._withdraw()
-        elif self._join_due is not None and self._join_due <= now:
-            actions += self._join_timed_out(now)
-        if self._rejoin_at is not None and self._rejoin_at <= now:
-            actions += self._send_join(now, self._patience(now))
-        if self._leave_due is not None and self._leave_due <= now:
-            actions += self._left()
-        return actions + self._expire_pushes(now)
+    def push(self, event: str, payload: Any, timeout: float = 10.0) -> Any:
+        """Send an event of your own and return the server's response. ``bytes`` go as a binary frame.
 
-    # Joining
+        :raises RealtimeError: if the server refuses it, or the channel was never subscribed.
+        :raises APITimeoutError: without an answer within ``timeout`` seconds; an event that still waits for the join
+            then is never sent.
+        """
+        return self._realtime._push(self.topic, event, payload, timeout)
 
-    def _patience(self, now: float) -> float:
-        return max([JOIN_TIMEOUT, *(until - now for _, until in self._joiners)])
+    def events(self, timeout: float | None = None, *, maxsize: int = 10_000, resync: bool = False) -> EventStream:
+        """The events from now on, for a loop: ``for event in channel.events(): ...``.
 
-    def _join_ref_known(self) -> bool:
-        return self.join_ref is not None
-
-    def _send_join(self, now: float, timeout: float) -> list[Action]:
-        self.join_ref = ref = self._next_ref()
-        self._join_due = now + timeout
-        self._rejoin_at = None
-        return [*self._to(ChannelState.JOINING), Send(Frame(ref, ref, self.topic, "phx_join", {}))]
-
-    def _reply(self, frame: Frame, now: float) -> list[Action]:
-        status = frame.payload.get("status") if isinstance(frame.payload, dict) else None
-        response = frame.payload.get("response") if isinstance(frame.payload, dict) else None
-        if frame.ref is None:
-            return []
-        if frame.ref == self.join_ref and self.state is ChannelState.JOINING:
-            return self._joined(response, now) if status == "ok" else self._join_refused(response, now)
-        if frame.ref == self._leave_ref:
-            return self._left()
-        push = self._pushes.pop(frame.ref, None)
-        if push is None:
-            return []
-        if status == "ok":
-            return [Settled(push.waiter, response)]
-        return [Settled(push.waiter, error=refusal(self.topic, push.event, response))]
-
-    def _joined(self, response: Any, now: float) -> list[Action]:
-        accepts = response.get("accepts") if isinstance(response, dict) else None
-        self.accepts = frozenset(str(name) for name in accepts) if isinstance(accepts, list) else frozenset()
-        self._join_due = None
-        self._rejoins = 0
-        actions = self._to(ChannelState.JOINED)
-        if self._ever_joined:
-            actions.append(Resync(self.topic))
-        self._ever_joined = True
-        waiting, self._joiners = self._joiners, []
-        actions += [Settled(waiter) for waiter, _ in waiting]
-        ready, self._buffer = self._buffer, []
-        actions += [self._send(push) for push in ready if push.deadline > now]
-        return actions
-
-    def _join_refused(self, response: Any, now: float) -> list[Action]:
-        error = refusal(self.topic, "phx_join", response)
-        self._join_due = None
-        waiting, self._joiners = self._joiners, []
-        actions: list[Action] = [Settled(waiter, error=error) for waiter, _ in waiting]
-        if not waiting:
-            actions.append(Failed(self.topic, error))
-        final = isinstance(error, (PermissionDeniedError, NotFoundError))
-        if final or (waiting and not self._ever_joined):
-            self.join_ref = None
-            return [*actions, *self._fail_pushes(error), *self._to(ChannelState.CLOSED)]
-        return [*actions, *self._errored(now)]
-
-    def _join_timed_out(self, now: float) -> list[Action]:
-        # The server may have joined us after all; it is told that this is off before we ask again.
-        leave = Send(Frame(self.join_ref, self._next_ref(), self.topic, "phx_leave", {}))
-        self.join_ref = None
-        return [leave, *self._errored(now)]
-
-    def _withdraw(self) -> list[Action]:
-        """Nobody waits for the first join any longer: it was to be, and was not."""
-        actions: list[Action] = []
-        if self._online and self.join_ref is not None:
-            actions.append(Send(Frame(self.join_ref, self._next_ref(), self.topic, "phx_leave", {})))
-        self.join_ref = None
-        self._join_due = self._rejoin_at = None
-        error = APITimeoutError(f"the channel {self.topic} was not joined")
-        return [*actions, *self._fail_pushes(error), *self._to(ChannelState.CLOSED)]
-
-    def _errored(self, now: float) -> list[Action]:
-        if self.state not in (ChannelState.JOINING, ChannelState.JOINED, ChannelState.ERRORED):
-            return []
-        self._join_due = None
-        self._rejoin_at = now + REJOIN_STEPS[min(self._rejoins, len(REJOIN_STEPS) - 1)]
-        self._rejoins += 1
-        error = RealtimeError(f"the channel {self.topic} failed on the server; it is joined again")
-        sent, self._pushes = self._pushes, {}
-        settled: list[Action] = [Settled(push.waiter, error=error) for push in sent.values()]
-        return [*settled, *self._to(ChannelState.ERRORED)]
-
-    def _closed_by_server(self) -> list[Action]:
-        if self.state is ChannelState.LEAVING:
-            return self._left()
-        if self.state is ChannelState.CLOSED:
-            return []
-        error = RealtimeError(
-            f"the server closed the channel {self.topic}: its table is gone, renamed or no longer yours to read"
+        :param timeout: seconds without an event after which the loop ends; ``None`` for no end.
+        :param maxsize: events that may wait for the loop; then the oldest goes, and ``resyncs`` counts.
+        :param resync: whether the loop gets a payload with the event ``resync`` where events may have been missed.
+        :raises RealtimeError: in the loop, when the server closes the channel.
+        """
+        if isinstance(maxsize, bool) or not isinstance(maxsize, int) or maxsize < 1:
+            raise InvalidRequestError("maxsize must be a whole number of 1 or more")
+        stream = EventStream(
+            timeout,
+            maxsize,
+            marks=resync,
+            forget=self._handlers.remove_stream,
+            forbidden_here=self._realtime._dispatcher.runs_here,
         )
-        nobody_waits = not self._joiners
-        actions = [*self._give_up(error), *self._to(ChannelState.CLOSED)]
-        return [*actions, Failed(self.topic, error)] if nobody_waits else actions
+        self._handlers.add_stream(stream)
+        return stream
 
-    # Leaving
+    def wait_for(
+        self,
+        event: str,
+        predicate: Callable[[RealtimePayload], bool] | None = None,
+        timeout: float = 10.0,
+    ) -> RealtimePayload:
+        """The next ``event`` (or ``*``) for which ``predicate`` is true.
 
-    def _left(self) -> list[Action]:
-        waiter, self._leaver = self._leaver, None
-        self._leave_ref = self._leave_due = self.join_ref = None
-        actions = self._to(ChannelState.CLOSED)
-        return actions if waiter is None else [*actions, Settled(waiter)]
+        :raises APITimeoutError: if none came within ``timeout`` seconds.
+        """
+        clock = self._realtime._clock
+        end = clock.monotonic() + timeout
+        with self.events(resync=event == "resync") as stream:
+            while True:
+                stream.timeout = max(0.0, end - clock.monotonic())
+                payload = next(stream, None)
+                if payload is None:
+                    raise APITimeoutError(f"no {event} came on {self.topic} within {timeout:g} s")
+                if event not in ("*", "resync") and payload.event != event.upper():
+                    continue
+                if predicate is None or predicate(payload):
+                    return payload
 
-    def _give_up(self, error: SelfDBError) -> list[Action]:
-        self._join_due = self._rejoin_at = None
-        waiting, self._joiners = self._joiners, []
-        actions: list[Action] = [Settled(waiter, error=error) for waiter, _ in waiting]
-        if self.state is not ChannelState.LEAVING and not self._online:
-            self.join_ref = None
-        return [*actions, *self._fail_pushes(error)]
+    def follow(self, query: Followable, *, key: str = "id") -> Iterator[RealtimePayload]:
+        """The rows of ``query`` as they are, each as an ``INSERT``, then every change; after a gap the difference.
 
-    # Pushes
+        Joins first, so that nothing falls between rows and changes.
 
-    def _send(self, push: _Push) -> Send:
-        ref = self._next_ref()
-        self._pushes[ref] = push
-        return Send(Frame(self.join_ref, ref, self.topic, push.event, push.payload))
-
-    def _fail_pushes(self, error: SelfDBError) -> list[Action]:
-        sent, self._pushes = self._pushes, {}
-        settled: list[Action] = [Settled(push.waiter, error=error) for push in sent.values()]
-        if not self.wanted or not isinstance(error, APIConnectionError):
-            kept, self._buffer = self._buffer, []
-            settled += [Settled(push.waiter, error=error) for push in kept]
-        return settled
-
-    def _expire_pushes(self, now: float) -> list[Action]:
-        error = APITimeoutError(f"the server did not answer a push to {self.topic} in time")
-        late = [push for push in self._buffer if push.deadline <= now]
-        if late:
-            self._buffer = [push for push in self._buffer if push.deadline > now]
-        for ref in [ref for ref, push in self._pushes.items() if push.deadline <= now]:
-            late.append(self._pushes.pop(ref))
-        return [Settled(push.waiter, error=error) for push in late]
-
-    def _to(self, state: ChannelState) -> list[Action]:
-        if self.state is state:
-            return []
-        self.state = state
-        return [Changed(self.topic, state)]
-
-
-def refusal(topic: str, event: str, response: Any) -> SelfDBError:
-    """The error for a reply of status ``error``."""
-    reason = response.get("reason") if isinstance(response, dict) else None
-    text = str(reason) if reason else "no reason given"
-    what = f"the join of {topic}" if event == "phx_join" else f"the push {event!r} to {topic}"
-    if text in _FORBIDDEN:
-        return PermissionDeniedError(f"{what} was refused: {text}; sign in as a user who may read the table")
-    if text in _MISSING:
-        return NotFoundError(f"{what} was refused: {text}")
-    return RealtimeError(f"{what} was refused: {text}", response_body=response)
+        :param query: ``db.tables.data.query(table_id)`` of this channel's table, without search and page.
+        :param key: the column that tells rows apart.
+        :raises InvalidRequestError: for a query with a search or a page; nothing is sent.
+        """
+        if not query.whole:
+            raise InvalidRequestError("follow() takes a query without search and page: changes carry neither")
+        stream = self.events(resync=True)
+        try:
+            self.subscribe()
+        except BaseException:
+            stream.close()
+            raise
+        table = self.topic[6:] if self.topic.startswith("table:") else self.topic
+        return Follower(stream, query, key, table)

@@ -20,6 +20,7 @@ class EventStream(Iterator[RealtimePayload]):
 
     :ivar resyncs: how often events may have been missed so far, because the connection was lost or this buffer
         was full.
+    :ivar timeout: seconds to wait for one event.
     """
 
     def __init__(
@@ -32,7 +33,7 @@ class EventStream(Iterator[RealtimePayload]):
         forbidden_here: Callable[[], bool],
     ) -> None:
         self.resyncs = 0
-        self._timeout = timeout
+        self.timeout = timeout
         self._maxsize = maxsize
         self._marks = marks
         self._forget = forget
@@ -76,7 +77,7 @@ class EventStream(Iterator[RealtimePayload]):
             raise RealtimeError("a callback cannot wait for events: it runs on the thread that brings them")
         with self._changed:
             if not self._events and not self._ended:
-                self._changed.wait_for(lambda: self._events or self._ended, self._timeout)
+                self._changed.wait_for(lambda: self._events or self._ended, self.timeout)
             if self._events:
                 if self._overflowed:
                     self._overflowed = False

@@ -94,6 +94,11 @@ class TableDataQueryBuilder(Generic[RowT]):
         typed: TableDataQueryBuilder[ModelT] = changed
         return typed
 
+    @property
+    def whole(self) -> bool:
+        """Whether it asks for all rows: neither a search nor a page is set."""
+        return self._search is None and self._page is None
+
     def execute(self) -> TableDataResponse[RowT]:
         """Fetch the page; as often as one likes.
 

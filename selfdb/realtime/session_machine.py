@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..exceptions import SelfDBError
-from .channel import Action, ChannelMachine, ChannelState, Drop, Send, Waiter
+from .channel_machine import Action, ChannelMachine, ChannelState, Drop, Send, Waiter
 from .frames import Frame
 
 __all__ = ["HEARTBEAT_ANSWER", "HEARTBEAT_EVERY", "SessionMachine"]

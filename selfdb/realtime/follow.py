@@ -1,0 +1,155 @@
+"""Following a query: first its rows, then every change, and after a gap the difference."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+
+from ..exceptions import InvalidRequestError
+from ..models import RealtimePayload
+from .events import EventStream
+from .payloads import RESYNC
+
+__all__ = ["Followable", "Follower"]
+
+log = logging.getLogger("selfdb.realtime")
+
+MAX_PASSES = 5
+"""How often the rows are read again because they changed while they were read."""
+
+
+class Page(Protocol):
+    """One page of rows."""
+
+    data: list[Any]
+    total: int
+
+
+class Followable(Protocol):
+    """What is needed of a query."""
+
+    def pages(self) -> Iterator[Any]:
+        """The pages of the query."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether it asks for all rows: neither a search nor a page is set."""
+
+
+class Follower(Iterator[RealtimePayload]):
+    """An endless loop over the rows of a table as they are and as they become. Belongs to one thread.
+
+    Begins with an ``INSERT`` for each row that is there. Knows the rows that it gave by their key, so that nothing is
+    given twice and a gap is filled with exactly the difference. Holds all rows of the query in memory.
+    """
+
+    def __init__(self, stream: EventStream, query: Followable, key: str, table: str) -> None:
+        if not query.whole:
+            stream.close()
+            raise InvalidRequestError("follow() takes a query without search and page: changes carry neither")
+        self._stream = stream
+        self._query = query
+        self._key = key
+        self._table = table
+        self._known: dict[Any, dict[str, Any]] = {}
+        self._ready: list[RealtimePayload] | None = None
+        self._events = self._walk()
+
+    def __iter__(self) -> Follower:
+        return self
+
+    def __next__(self) -> RealtimePayload:
+        event: RealtimePayload = next(self._events)
+        return event
+
+    def __enter__(self) -> Follower:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the loop. Idempotent."""
+        self._stream.close()
+        self._events.close()
+
+    def _walk(self) -> Any:
+        try:
+            yield from self._catch_up()
+            for event in self._stream:
+                if event.event == RESYNC:
+                    yield from self._catch_up()
+                else:
+                    yield from self._apply(event)
+        finally:
+            self._stream.close()
+
+    def _catch_up(self) -> Iterator[RealtimePayload]:
+        """The difference between what was given and what is there now."""
+        rows = self._read()
+        for key, old in list(self._known.items()):
+            if key not in rows:
+                del self._known[key]
+                yield self._event("DELETE", None, old)
+        for key, row in rows.items():
+            yield from self._changed(key, row)
+
+    def _read(self) -> dict[Any, dict[str, Any]]:
+        """All rows by key; read again if their number changed on the way, which may have hidden one."""
+        rows: dict[Any, dict[str, Any]] = {}
+        for _ in range(MAX_PASSES):
+            rows, totals = {}, set()
+            for page in self._query.pages():
+                totals.add(page.total)
+                for row in page.data:
+                    plain = _plain(row)
+                    rows[self._key_of(plain)] = plain
+            if len(totals) <= 1 and totals in ({len(rows)}, set()):
+                return rows
+        log.warning("the rows of %s changed each time they were read; some may come late", self._table)
+        return rows
+
+    def _key_of(self, row: Mapping[str, Any]) -> Any:
+        if self._key not in row:
+            raise InvalidRequestError(f"the rows of {self._table} have no column {self._key!r} to know them by")
+        value = row[self._key]
+        return value if isinstance(value, (str, int, float, bool, type(None))) else repr(value)
+
+    def _apply(self, event: RealtimePayload) -> Iterator[RealtimePayload]:
+        if event.event == "DELETE" and event.old is not None:
+            old = self._known.pop(self._key_of(event.old), None)
+            if old is not None:
+                yield event
+        elif event.new is not None:
+            if event.old is not None and self._key_of(event.old) != self._key_of(event.new):
+                gone = self._known.pop(self._key_of(event.old), None)
+                if gone is not None:
+                    yield self._event("DELETE", None, gone)
+            yield from self._changed(self._key_of(event.new), event.new, event)
+
+    def _changed(
+        self, key: Any, row: dict[str, Any], event: RealtimePayload | None = None
+    ) -> Iterator[RealtimePayload]:
+        old = self._known.get(key)
+        if old == row or _older(row, old):
+            return  # read with the rows already, before its event came
+        self._known[key] = row
+        kind = "INSERT" if old is None else "UPDATE"
+        yield event if event is not None and event.event == kind else self._event(kind, row, old)
+
+    def _event(self, kind: str, new: dict[str, Any] | None, old: dict[str, Any] | None) -> RealtimePayload:
+        raw = {"event": kind, "table": self._table, "new": new, "old": old}
+        return RealtimePayload(kind, self._table, new, old, raw)
+
+
+def _older(row: Mapping[str, Any], known: Mapping[str, Any] | None) -> bool:
+    """Whether ``row`` is of an earlier moment than what is known, as far as the rows tell."""
+    if known is None:
+        return False
+    mine, theirs = row.get("updated_at"), known.get("updated_at")
+    return isinstance(mine, str) and isinstance(theirs, str) and mine < theirs
+
+
+def _plain(row: Any) -> dict[str, Any]:
+    return dict(row) if isinstance(row, Mapping) else dict(row.model_dump(mode="json"))

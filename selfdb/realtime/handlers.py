@@ -1,0 +1,138 @@
+"""What hangs on a channel: callbacks by event, streams, and the count of what was lost on the way to them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from ..exceptions import InvalidRequestError, RealtimeError, SelfDBError
+from ..models import RealtimePayload
+from .events import EventStream
+from .payloads import RESYNC, resync_mark
+from .presence import Presence
+
+__all__ = ["ALL", "Callback", "Handlers"]
+
+Callback = Callable[[RealtimePayload], Any]
+
+ALL = "*"
+
+log = logging.getLogger("selfdb.realtime")
+
+
+class Handlers:
+    """The callbacks and streams of one topic. May be shared by threads; callbacks run on the dispatcher's.
+
+    :param report: given what a callback raised, and word of events that were lost.
+    """
+
+    def __init__(self, topic: str, report: Callable[[BaseException], object]) -> None:
+        self.topic = topic
+        self.presence = Presence()
+        self._report = report
+        self._mark = resync_mark(topic)
+        self._lock = threading.Lock()
+        self._callbacks: dict[str, list[Callback]] = {}
+        self._streams: list[EventStream] = []
+        self._queued = 0
+        self._handled = 0
+
+    def renew_in_child(self) -> None:
+        """Go on in a forked child, where no other thread is."""
+        self._lock = threading.Lock()
+        for stream in self._streams:
+            stream.end()
+        self._streams = []
+        self._queued = self._handled = 0
+
+    def on(self, event: str, callback: Callback) -> None:
+        """Call ``callback`` for ``event`` from now on, once however often it is added."""
+        if not callable(callback):
+            raise InvalidRequestError("callback must be callable")
+        with self._lock:
+            known = self._callbacks.setdefault(_name(event), [])
+            self._callbacks[_name(event)] = [*known, callback]
+
+    def off(self, event: str, callback: Callback | None) -> None:
+        """Call ``callback``, or any, for ``event`` no more; harmless if it was not there."""
+        with self._lock:
+            if callback is None:
+                self._callbacks.pop(_name(event), None)
+                return
+            known = self._callbacks.get(_name(event), [])
+            self._callbacks[_name(event)] = [other for other in known if other != callback]
+
+    def add_stream(self, stream: EventStream) -> None:
+        """Feed ``stream`` from now on."""
+        with self._lock:
+            self._streams = [*self._streams, stream]
+
+    def remove_stream(self, stream: EventStream) -> None:
+        """Feed ``stream`` no more."""
+        with self._lock:
+            self._streams = [other for other in self._streams if other is not stream]
+
+    def end_streams(self, error: SelfDBError | None) -> None:
+        """No more will come."""
+        with self._lock:
+            streams, self._streams = self._streams, []
+        for stream in streams:
+            stream.end(error)
+
+    def end_quietly(self) -> None:
+        """The channel is closed: what was queued for the streams is in them."""
+        self.end_streams(None)
+
+    def number(self) -> int:
+        """A number for the next event that is queued; a gap in them tells of events that were dropped."""
+        self._queued += 1
+        return self._queued
+
+    def deliver(self, number: int, payload: RealtimePayload) -> None:
+        """Hand event ``number`` out; on the dispatcher's thread."""
+        self.catch_up(number - 1)
+        self._handled = max(self._handled, number)
+        self._call((payload.event, ALL), payload)
+        self._feed(payload)
+
+    def catch_up(self, number: int) -> None:
+        """Announce the loss of what was queued up to ``number`` and never came; on the dispatcher's thread."""
+        lost = number - self._handled
+        if lost <= 0:
+            return
+        self._handled = number
+        self._report(
+            RealtimeError(f"{lost} events of {self.topic} were dropped: the callbacks are slower than the server")
+        )
+        self.resync()
+
+    def resync(self) -> None:
+        """Tell that events may have been missed; on the dispatcher's thread."""
+        self._call((RESYNC.upper(),), self._mark)
+        self._feed(self._mark)
+
+    def _call(self, names: tuple[str, ...], payload: RealtimePayload) -> None:
+        for name in names:
+            for callback in self._callbacks.get(name, ()):
+                try:
+                    callback(payload)
+                except Exception as error:
+                    log.exception("a callback for %s on %s failed", payload.event, self.topic)
+                    self._report(error)
+
+    def _feed(self, payload: RealtimePayload) -> None:
+        for stream in self._streams:
+            stream.put(payload, self._mark)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody would take an event."""
+        return not self._streams and not any(self._callbacks.values())
+
+
+def _name(event: str) -> str:
+    if not isinstance(event, str) or not event:
+        raise InvalidRequestError("event must be a str that is not empty")
+    return event.upper()
