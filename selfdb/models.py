@@ -14,6 +14,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
@@ -254,18 +255,17 @@ class TableCreate(CreateModel):
     description: Optional[str] = None
     metadata: Optional[Dict[str, Any]] = None
 
-    @model_validator(mode="before")
+    @field_validator("table_schema", mode="before")
     @classmethod
-    def _flat_schema(cls, data: Any) -> Any:
-        schema = data.get("table_schema") if isinstance(data, Mapping) else None
+    def _flat_schema(cls, schema: Any) -> Any:
         if isinstance(schema, Mapping):
             for name, column in schema.items():
                 if not isinstance(column, Mapping) or not isinstance(column.get("type"), str):
                     raise ValueError(
-                        f"table_schema: column {name!r} must be a mapping with a type, as in "
+                        f"column {name!r} must be a mapping with a type, as in "
                         '{"age": {"type": "integer"}}; a JSON Schema document is not one'
                     )
-        return data
+        return schema
 
 
 class TableUpdate(RequestModel):
