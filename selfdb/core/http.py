@@ -6,6 +6,7 @@ caller for ever. Here the connection asks the call's deadline before every wait,
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import platform
@@ -14,7 +15,7 @@ import socket
 import ssl
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from http.client import HTTPResponse
 from typing import Any, Union
 from urllib.parse import urlsplit
@@ -34,7 +35,7 @@ from ..exceptions import InvalidRequestError
 from .clock import Deadline
 from .forks import renew_after_fork
 
-__all__ = ["CALL", "ClientSession", "Verify", "call_bounds"]
+__all__ = ["CALL", "Bounds", "ClientSession", "Verify", "bounded"]
 
 Verify = Union[bool, str, "os.PathLike[str]", None]
 """As in `requests`: true, false, or a CA bundle; ``None`` takes the environment's bundle, else the default one."""
@@ -46,29 +47,42 @@ BLOCK_SIZE = 256 * 1024
 """Bytes read from a body and written to the socket in one step."""
 
 
-class _Call(threading.local):
-    """What the connection has to know of the call that this thread makes; `requests` has no way to pass it down."""
+class Bounds:
+    """What the connection has to know of one attempt, and what it tells about it.
 
-    connect_timeout: float | None = None
-    read_timeout: float | None = None
-    deadline: Deadline = Deadline(None)
-    sent: bool = False
-    """Whether a byte of the request may have left: decides whether a failed write may be repeated."""
-    tracked: bool = False
-    """Whether a connection of ours was asked at all: a mock of the adapter, or a SOCKS proxy, does not say."""
+    :ivar connect: seconds for look-up, TCP and TLS together; ``None`` for no limit of their own.
+    :ivar read: seconds for one wait on the peer.
+    :ivar deadline: of the whole call.
+    :ivar sent: whether a byte of the request may have left: decides whether a failed write may be repeated.
+    :ivar tracked: whether a connection of ours was asked at all: a mock of the adapter, or a SOCKS proxy, does not say.
+    """
+
+    __slots__ = ("connect", "deadline", "read", "sent", "tracked")
+
+    def __init__(self, connect: float | None, read: float | None, deadline: Deadline) -> None:
+        self.connect = connect
+        self.read = read
+        self.deadline = deadline
+        self.sent = self.tracked = False
+
+
+class _Call(threading.local):
+    """The attempt that this thread makes, and the one that it made last; `requests` has no way to pass them down."""
+
+    now = last = Bounds(None, None, Deadline(None))
 
 
 CALL = _Call()
 
 
-def call_bounds(connect: float | None, read: float | None, deadline: Deadline) -> None:
-    """State the bounds of the exchange that this thread makes next.
-
-    :param connect: seconds for look-up, TCP and TLS together; ``None`` for no limit of their own.
-    :param read: seconds for one wait on the peer.
-    """
-    CALL.connect_timeout, CALL.read_timeout, CALL.deadline = connect, read, deadline
-    CALL.sent = CALL.tracked = False
+@contextlib.contextmanager
+def bounded(bounds: Bounds) -> Iterator[None]:
+    """Keep ``bounds`` in what this thread does inside. The source of a body may make a call of its own meanwhile."""
+    outer, CALL.now = CALL.now, bounds
+    try:
+        yield
+    finally:
+        CALL.now, CALL.last = outer, bounds
 
 
 def _resolve(host: str, port: int, timeout: float | None) -> list[Any]:
@@ -99,14 +113,13 @@ class _BoundedReader(io.RawIOBase):
     def __init__(self, sock: Any) -> None:
         self._sock = sock
         self._raw = sock.makefile("rb", buffering=0)
-        self._read_timeout = CALL.read_timeout
-        self._deadline = CALL.deadline
+        self._bounds = CALL.now
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        _set_timeout(self._sock, self._read_timeout, self._deadline)
+        _set_timeout(self._sock, self._bounds.read, self._bounds.deadline)
         return self._raw.readinto(buffer)  # type: ignore[no-any-return]
 
     def close(self) -> None:
@@ -155,6 +168,11 @@ class _BoundedResponse(HTTPResponse):
     def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(_BoundedSource(sock), *args, **kwargs)  # type: ignore[arg-type]
 
+    def _read_status(self) -> tuple[str, int, str]:
+        # `http.client` skips 100 only, and would take any other interim answer, such as 103, for the real one.
+        version, status, reason = super()._read_status()  # type: ignore[misc]
+        return version, 100 if 101 < status < 200 else status, reason
+
 
 class _BoundedHTTPConnection(HTTPConnection):
     """A connection whose opening, sending and reading keep the bounds of the call that uses it."""
@@ -166,8 +184,8 @@ class _BoundedHTTPConnection(HTTPConnection):
         _inherited.connections.add(self)
 
     def _new_conn(self) -> socket.socket:
-        CALL.tracked = True
-        bound = Deadline(CALL.deadline.limit(CALL.connect_timeout))
+        CALL.now.tracked = True
+        bound = Deadline(CALL.now.deadline.limit(CALL.now.connect))
         try:
             addresses = _resolve(self._dns_host, self.port or self.default_port, bound.remaining())
         except TimeoutError as error:
@@ -180,26 +198,26 @@ class _BoundedHTTPConnection(HTTPConnection):
         for tried, (family, kind, protocol, _, address) in enumerate(addresses):
             left = bound.remaining()
             # A share each: an address that swallows packets must not use up the time of a sound one.
-            share = None if left is None else left / (len(addresses) - tried)
-            sock = socket.socket(family, kind, protocol)
+            share = Deadline(None if left is None else left / (len(addresses) - tried))
+            sock = None
             try:
+                sock = socket.socket(family, kind, protocol)
                 for option in self.socket_options or ():
                     sock.setsockopt(*option)
                 if self.source_address:
                     sock.bind(self.source_address)
-                if share == 0:
-                    raise TimeoutError("timed out")
-                sock.settimeout(share)
+                _set_timeout(sock, None, share)
                 sock.connect(address)
-            except OSError as error:
-                sock.close()
-                failure = error
-            except BaseException:
-                sock.close()
-                raise
-            else:
-                sock.settimeout(bound.remaining())  # what is left is for the TLS handshake
+                _set_timeout(sock, None, bound)  # what is left is for the TLS handshake
                 return sock
+            except OSError as error:
+                failure = error
+                if sock is not None:
+                    sock.close()
+            except BaseException:
+                if sock is not None:
+                    sock.close()
+                raise
         if isinstance(failure, TimeoutError):
             raise ConnectTimeoutError(self, f"connecting to {self.host} timed out") from failure
         raise NewConnectionError(self, f"failed to connect: {failure}") from failure
@@ -208,14 +226,15 @@ class _BoundedHTTPConnection(HTTPConnection):
         try:
             super().connect()
         finally:
-            CALL.sent = False  # a CONNECT to a proxy is not the request
+            CALL.now.sent = False  # a CONNECT to a proxy is not the request
 
     def send(self, data: Any) -> None:
         if self.sock is None and self.auto_open:
             self.connect()
-        CALL.sent = CALL.tracked = True
+        bounds = CALL.now
+        bounds.sent = bounds.tracked = True
         if self.sock is not None:
-            _set_timeout(self.sock, CALL.read_timeout, CALL.deadline)
+            _set_timeout(self.sock, bounds.read, bounds.deadline)
         super().send(data)
 
 
@@ -229,9 +248,10 @@ class _QuietPool(HTTPConnectionPool):
     ConnectionCls = _BoundedHTTPConnection
 
     def _put_conn(self, conn: Any) -> None:
-        if self.pool is not None:
+        idle = self.pool
+        if idle is not None:  # which another thread may make of it meanwhile, by closing the client
             try:
-                self.pool.put(conn, block=False)
+                idle.put(conn, block=False)
             except queue.Full:
                 pass
             else:
