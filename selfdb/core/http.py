@@ -16,7 +16,7 @@ import ssl
 import threading
 import weakref
 from collections.abc import Iterator, Mapping
-from http.client import HTTPResponse
+from http.client import HTTPResponse, IncompleteRead
 from typing import Any, Union
 from urllib.parse import urlsplit
 
@@ -164,9 +164,32 @@ class _BoundedSource:
         return io.BufferedReader(_BoundedReader(self._sock), io.DEFAULT_BUFFER_SIZE)
 
 
+class _Head:
+    """The lines of an answer's head. `http.client` takes the end of the stream for the end of the head, and so an
+    answer that was cut off there for a whole one without a body."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self._begun = False
+
+    def readline(self, limit: int) -> bytes:
+        line: bytes = self._file.readline(limit)
+        if not line.endswith(b"\n") and len(line) < limit and (line or self._begun):
+            raise IncompleteRead(line)
+        self._begun = True
+        return line
+
+
 class _BoundedResponse(HTTPResponse):
     def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(_BoundedSource(sock), *args, **kwargs)  # type: ignore[arg-type]
+
+    def begin(self) -> None:
+        whole, self.fp = self.fp, _Head(self.fp)  # type: ignore[assignment]
+        try:
+            super().begin()
+        finally:
+            self.fp = whole
 
     def _read_status(self) -> tuple[str, int, str]:
         # `http.client` skips 100 only, and would take any other interim answer, such as 103, for the real one.
