@@ -329,6 +329,13 @@ class ClientAdapter(HTTPAdapter):
             "cert_reqs": "CERT_NONE" if context.verify_mode == ssl.CERT_NONE else "CERT_REQUIRED",
         }
 
+    def close(self) -> None:
+        """Close the idle connections now: `urllib3` would wait until nothing, not even an error, refers to them."""
+        for manager in (self.poolmanager, *self.proxy_manager.values()):
+            for pool in filter(None, map(manager.pools.get, manager.pools.keys())):
+                pool.close()
+        super().close()
+
     def _shared_context(self) -> ssl.SSLContext:
         context = self._context
         if context is None:
