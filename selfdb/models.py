@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timezone
 from enum import Enum
-from typing import TYPE_CHECKING, Annotated, Any, Dict, Generic, List, Mapping, Optional, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Dict, Generic, List, Mapping, Optional, Set, Tuple, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -379,6 +379,14 @@ class TableDataResponse(ResponseModel, Generic[RowT]):
             numbers["total"] = numbers.pop("total_count", None)
             return {**numbers, "data": data.get("data")}
         return data
+
+    def __reduce__(self) -> Tuple[Any, ...]:
+        # The class of a page is made by subscription, and pickle would not find it by its name.
+        return _page, (dict(self.__dict__), set(self.model_fields_set))
+
+
+def _page(values: Dict[str, Any], given: Set[str]) -> TableDataResponse[Any]:
+    return TableDataResponse.model_construct(given, **values)
 
 
 class BucketCreate(CreateModel):
