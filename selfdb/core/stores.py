@@ -15,7 +15,7 @@ from ..exceptions import APITimeoutError, InvalidRequestError, SelfDBError
 
 try:
     import fcntl
-except ImportError:  # Windows locks bytes of a file instead
+except ImportError:  # pragma: no cover - Windows, which locks bytes of a file instead
     fcntl = None  # type: ignore[assignment]
 
 __all__ = ["FileStore", "MemoryStore", "SessionStore"]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import copy
 import json
 import threading
-from typing import Any, Callable, List, Optional
+from typing import Any, Callable, Iterator, List, Optional
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selfdb.core.clock import Clock, Deadline
@@ -384,6 +385,70 @@ def test_a_child_forked_while_the_lock_is_held_can_take_it() -> None:
     assert keeper.current() == OLD
 
 
+def test_what_the_child_makes_anew() -> None:
+    keeper = keeper_of()
+    keeper._lock.acquire()
+    keeper._renew_in_child()
+    assert keeper.renew(OLD.access, Renewals(NEW), Deadline(1)) == NEW
+
+
+# A store that other processes share
+
+
+class Shared:
+    """A session store as another process may change it."""
+
+    def __init__(self) -> None:
+        self.value: Optional[str] = None
+        self.writes = 0
+        self.locks: List[Optional[float]] = []
+
+    def get(self) -> Optional[str]:
+        return self.value
+
+    def set(self, value: str) -> None:
+        self.writes += 1
+        self.value = value
+
+    def remove(self) -> None:
+        self.value = None
+
+    @contextlib.contextmanager
+    def lock(self, timeout: Optional[float]) -> Iterator[None]:
+        self.locks.append(timeout)
+        yield
+
+
+def test_what_another_process_renewed_is_taken_over_without_a_renewal() -> None:
+    store = Shared()
+    keeper = keeper_of(store=store)
+    keeper_of(NEW, store=store)
+    renewals = Renewals(OTHER)
+    assert keeper.renew(OLD.access, renewals, Deadline(BOUND)) == NEW
+    assert keeper.current() == NEW
+    assert renewals.given == []
+    assert store.writes == 2, "what was read is not written again"
+    assert 0 < (store.locks[0] or 0) <= BOUND
+
+
+def test_what_another_process_signed_out_of_is_not_renewed() -> None:
+    store = Shared()
+    keeper = keeper_of(store=store)
+    keeper_of(None, store=store)
+    renewals = Renewals(NEW)
+    assert keeper.renew(OLD.access, renewals, Deadline(None)) is None
+    assert keeper.current() is None
+    assert renewals.given == []
+    assert store.locks == [None]
+
+
+def test_an_unchanged_shared_session_is_renewed_and_written() -> None:
+    store = Shared()
+    keeper = keeper_of(store=store)
+    assert keeper.renew(OLD.access, Renewals(NEW), Deadline(BOUND)) == NEW
+    assert TokenKeeper(store).current() == NEW
+
+
 # When a token ends
 
 
@@ -417,12 +482,14 @@ def test_expiry_of_what_a_token_may_say(payload: bytes, end: Optional[float]) ->
     assert expiry_of(jwt_with(payload)) == end
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.text() | st.text(alphabet="aA0._-=\u00e9").map(lambda text: f".{text}.") | st.binary().map(jwt_with))
 def test_expiry_of_any_text_is_a_time_or_none(text: str) -> None:
     end = expiry_of(text)
     assert end is None or end - end == 0.0, "neither NaN nor infinite"
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=4))
 def test_expiry_of_any_claim_is_a_time_or_none(claim: Any) -> None:
     end = expiry_of(jwt_with(json.dumps({"exp": claim}).encode()))
