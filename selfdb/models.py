@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from enum import Enum
-from typing import TYPE_CHECKING, Annotated, Any, Dict, Generic, List, Mapping, Optional, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Dict, Generic, List, Mapping, Optional, Set, Tuple, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -15,6 +15,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
@@ -256,18 +257,17 @@ class TableCreate(CreateModel):
     description: Optional[str] = None
     metadata: Optional[Dict[str, Any]] = None
 
-    @model_validator(mode="before")
+    @field_validator("table_schema", mode="before")
     @classmethod
-    def _flat_schema(cls, data: Any) -> Any:
-        schema = data.get("table_schema") if isinstance(data, Mapping) else None
+    def _flat_schema(cls, schema: Any) -> Any:
         if isinstance(schema, Mapping):
             for name, column in schema.items():
                 if not isinstance(column, Mapping) or not isinstance(column.get("type"), str):
                     raise ValueError(
-                        f"table_schema: column {name!r} must be a mapping with a type, as in "
+                        f"column {name!r} must be a mapping with a type, as in "
                         '{"age": {"type": "integer"}}; a JSON Schema document is not one'
                     )
-        return data
+        return schema
 
 
 class TableUpdate(RequestModel):
@@ -381,6 +381,14 @@ class TableDataResponse(ResponseModel, Generic[RowT]):
             numbers["total"] = numbers.pop("total_count", None)
             return {**numbers, "data": data.get("data")}
         return data
+
+    def __reduce__(self) -> Tuple[Any, ...]:
+        # The class of a page is made by subscription, and pickle would not find it by its name.
+        return _page, (dict(self.__dict__), set(self.model_fields_set))
+
+
+def _page(values: Dict[str, Any], given: Set[str]) -> TableDataResponse[Any]:
+    return TableDataResponse.model_construct(given, **values)
 
 
 class BucketCreate(CreateModel):

@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional
+from typing import Any, Callable, Dict, Generator, Iterator, List, NamedTuple, Optional
 
 import pytest
 
@@ -289,6 +289,17 @@ def _sockets() -> Optional[int]:
     return count
 
 
+_FAILED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
+    report = yield
+    if report.failed:
+        item.stash[_FAILED] = True
+    return report
+
+
 @pytest.fixture(autouse=True)
 def _no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
     """After a test: no thread of ours and no non-daemon thread more than before it, and no socket either.
@@ -299,6 +310,8 @@ def _no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
     count = not {"_shared_servers", "postgres"} & set(request.fixturenames)
     sockets = _sockets() if count else None
     yield
+    if request.node.stash.get(_FAILED, False):
+        return  # its traceback keeps alive what it had at hand
     end = time.monotonic() + LEAK_SECONDS
     while True:
         left = _left_over(threads)

@@ -98,7 +98,9 @@ def _attempt(index: int, item: Any, work: Callable[[Any], T]) -> Outcome[T]:
     except InternalServerError as error:
         return Outcome(index, OutcomeStatus.UNKNOWN, error=error, item=item)
     except SelfDBError as error:
-        return Outcome(index, OutcomeStatus.REFUSED, error=error, item=item)
+        # An answer of success that could not be read: the server did it, only its result is lost.
+        accepted = error.status_code is not None and error.status_code < 300
+        return Outcome(index, OutcomeStatus.UNKNOWN if accepted else OutcomeStatus.REFUSED, error=error, item=item)
 
 
 def run_many(
@@ -136,14 +138,14 @@ def run_many(
     begun = 0
     workers: list[threading.Thread] = []
     try:
-        for index, item in enumerate(items):
-            if begun - len(outcomes) >= concurrency:
-                collect()
+        for item in items:
             if len(workers) < concurrency:
                 workers.append(threading.Thread(target=labour, name="selfdb-bulk", daemon=True))
                 workers[-1].start()
-            jobs.put((index, item))
+            jobs.put((begun, item))
             begun += 1
+            if begun - len(outcomes) >= concurrency:
+                collect()  # before the next item is taken
         while len(outcomes) < begun:
             collect()
     finally:

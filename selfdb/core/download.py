@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import re
 import uuid
@@ -12,6 +13,7 @@ from typing import Any, Protocol, Union
 
 from ..exceptions import APIConnectionError, InvalidRequestError, NotFoundError, ResponseTooLargeError, SelfDBError
 from .arguments import whole_number
+from .clock import Deadline
 from .exchange import MAX_ANSWER
 from .request import Request
 from .retry import RetryBudget
@@ -19,12 +21,13 @@ from .stream import Stream
 from .transport import Transport
 from .upload import Progress
 
-__all__ = ["BLOCK_SIZE", "Download", "DownloadTarget", "SupportsWrite", "save"]
+__all__ = ["BLOCK_SIZE", "Download", "DownloadTarget", "SupportsWrite", "check_target", "read_all", "save"]
 
 BLOCK_SIZE = 256 * 1024
 """Bytes a block, unless the caller asks for others: larger ones are no faster, smaller ones are slower."""
 
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)\Z")
+_LENGTH = re.compile(r"[0-9]{1,18}\Z")
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)\Z")
 
 
 class SupportsWrite(Protocol):
@@ -69,6 +72,8 @@ class Download:
         self._max_bytes = None if max_bytes is None else whole_number(max_bytes, "max_bytes", 0)
         self._progress = progress
         self._failures = 0
+        # One for the whole download: a resumed one does not get its time anew.
+        self._deadline = Deadline(transport.options.stream_deadline, transport.pool.clock)
         self._stream: Stream | None = None
         self._begin()
 
@@ -79,7 +84,7 @@ class Download:
         self.headers = self._stream.headers
         encoded = self.headers.get("Content-Encoding", "identity").lower() != "identity"
         length = self.headers.get("Content-Length", "")
-        self.total: int | None = int(length) if length.isdigit() and not encoded else None
+        self.total: int | None = int(length) if _LENGTH.match(length) and not encoded else None
         tag = self.headers.get("ETag", "")
         # A weak tag promises the same meaning, not the same bytes.
         self._tag = tag if tag.startswith('"') and not encoded else None
@@ -89,7 +94,7 @@ class Download:
             raise self._too_large()
 
     def _open(self, headers: dict[str, str]) -> Stream:
-        return self._transport.open(self._request._replace(headers=headers))
+        return self._transport.open(self._request._replace(headers=headers), self._deadline)
 
     def __enter__(self) -> Download:
         return self
@@ -124,6 +129,10 @@ class Download:
                 self._resume(error)
                 continue
             if not block:
+                if self.total is not None and self.done < self.total:
+                    # A resumed answer may hold less than the rest, and say so.
+                    self._resume(APIConnectionError(f"the answer ended after {self.done} of {self.total} bytes"))
+                    continue
                 self.close()
                 raise StopIteration
             self.done += len(block)
@@ -138,9 +147,13 @@ class Download:
         """Go on behind the last byte that came, or raise ``error``."""
         self.close()
         retry, budget = self._transport.options.retry, self._transport.pool.budget
-        if self._tag is None or self._failures >= retry.max_retries or not budget.take(RetryBudget.COST):
+        pause = retry.delay(self._failures)
+        self._signed(error)
+        if self._tag is None or self._failures >= retry.max_retries or not self._deadline.allows(pause):
             raise error
-        self._transport.lifeline.sleep(retry.delay(self._failures))
+        if not budget.take(RetryBudget.COST):
+            raise error
+        self._transport.lifeline.sleep(pause)
         self._failures += 1
         headers = {"Accept-Encoding": "identity", "Range": f"bytes={self.done}-", "If-Range": self._tag}
         try:
@@ -151,7 +164,8 @@ class Download:
                 raise _Changed from refused
             raise
         span = _CONTENT_RANGE.match(stream.headers.get("Content-Range", ""))
-        if stream.status_code != 206 or span is None or int(span[1]) != self.done:
+        whole = None if span is None or span[2] == "*" else int(span[2])
+        if stream.status_code != 206 or span is None or int(span[1]) != self.done or whole not in (None, self.total):
             stream.close()
             raise _Changed
         self._stream = stream
@@ -210,6 +224,21 @@ def read_all(download: Download) -> bytes:
     return b"".join(blocks)
 
 
+def check_target(target: Any) -> None:
+    """Return if a download can go to ``target`` as far as can be told before it begins.
+
+    :raises InvalidRequestError: if it is neither a path nor a binary file, or a path that is empty or a folder.
+    """
+    if isinstance(target, (str, os.PathLike)):
+        path = Path(target)
+        if not path.name or "\0" in str(path) or path.is_dir():
+            raise InvalidRequestError(f"target: {str(path)!r} is no path of a file")
+    elif isinstance(target, io.TextIOBase):
+        raise InvalidRequestError('target is a text file; open it in binary mode, open(path, "wb")')
+    elif not hasattr(target, "write"):
+        raise InvalidRequestError(f"target must be a path or a binary file, not {type(target).__name__}")
+
+
 def save(download: Download, target: DownloadTarget) -> int:
     """The whole body to ``target``; returns its size in bytes.
 
@@ -217,13 +246,17 @@ def save(download: Download, target: DownloadTarget) -> int:
     file object is written from where it stands; if the object changes on the way and the file can seek, it
     is rewound and cut off there.
 
-    :raises InvalidRequestError: if the folder of the path does not exist or cannot be written to.
+    :raises InvalidRequestError: see :func:`check_target`; also if the folder of the path does not exist or
+        cannot be written to.
+    :raises OSError: if the disk does not take it, or whatever else the file object raises.
     """
     with download:
+        check_target(target)
         if not isinstance(target, (str, os.PathLike)):
             return _pour(download, target.write, _rewinder(target))
         path = Path(target)
-        beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.part")
+        # Part of the name only: with ours around it, a long one would be too long.
+        beside = path.with_name(f".{path.name[:50]}.{uuid.uuid4().hex[:12]}.part")
         try:
             # Not by `tempfile`: that makes files for their owner only, and a download is an ordinary file.
             handle = os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0), 0o666)

@@ -70,6 +70,8 @@ class Exchange:
         self._redirects = 0
         self._spent = 0
         self._renewed = False
+        self._doubtful = False
+        """Whether an attempt so far may have been applied, so that no later one can take that back."""
         self._key = request.idempotency_key
         if self._key is None and transport.options.keyed_writes and request.writes and request.keyable:
             self._key = uuid.uuid4().hex
@@ -117,7 +119,7 @@ class Exchange:
     def _send(self, tokens: Tokens | None) -> requests.Response:
         request, transport = self.request, self.transport
         if self.deadline.passed:
-            raise self._late(sent=False)
+            raise self._late()
         headers = dict(transport.headers)
         if request.content_type is not None:
             headers["Content-Type"] = request.content_type
@@ -127,7 +129,10 @@ class Exchange:
             headers[_KEY_HEADER] = self._key
         body, length, reader = request.body, None, None
         if isinstance(body, Upload):
-            length, reader = body.length, body.open()
+            try:
+                length, reader = body.length, body.open()
+            except Exception as error:  # noqa: BLE001 - theirs, whatever it is
+                raise _OfTheCaller(error) from None
             if length == 0:
                 body = b""
         self._attempts += 1
@@ -170,24 +175,29 @@ class Exchange:
     def _recover(self, error: Exception) -> None:
         """Return if the request may be tried again, after the wait before it; raise otherwise."""
         if isinstance(error, _OfTheCaller):
-            raise error.error
+            context = error.error.__context__
+            try:
+                raise error.error
+            finally:
+                error.error.__context__ = context  # the way it took through the HTTP stack is no part of it
         sent = self.pool.sent
         failure, raised = connection_error(error, self.origin, sent)
-        unsafe = failure is Failure.AMBIGUOUS and self.request.writes
+        if failure is Failure.AMBIGUOUS and self.request.writes:
+            self._doubtful = True
         if self.deadline.passed:
-            raised = self._late(sent=unsafe)
+            raised = self._late()
         if isinstance(raised, APIConnectionError):
-            raised.may_have_been_applied = unsafe
-            if unsafe:
+            raised.may_have_been_applied = self._doubtful
+            if self._doubtful:
                 raised.message += "; the request may have been applied, so look before you send it again"
         if self.deadline.passed or not self._may_repeat(failure):
             raise self._signed(raised) from error
         cost = RetryBudget.COST_OF_TIMEOUT if isinstance(raised, APITimeoutError) else RetryBudget.COST
         self._wait(cost, None, self._signed(raised), error)
 
-    def _late(self, *, sent: bool) -> APITimeoutError:
+    def _late(self) -> APITimeoutError:
         error = APITimeoutError(f"the deadline of {self.deadline.seconds:g} s for the whole call passed")
-        error.may_have_been_applied = sent
+        error.may_have_been_applied = self._doubtful
         self._signed(error)
         return error
 
@@ -207,6 +217,7 @@ class Exchange:
             failure = Failure.AMBIGUOUS
         elif status in _GATEWAY_FAILURES:
             failure = Failure.UNAVAILABLE
+            self._doubtful = self._doubtful or self.request.writes
         else:
             if status < 500:
                 self.pool.budget.give()
@@ -339,7 +350,7 @@ def read_whole(exchange: Exchange, answer: requests.Response) -> Response:
         method=request.method,
         path=request.path,
     )
-    if announced.isdigit() and int(announced) > MAX_ANSWER:
+    if request.method != "HEAD" and announced.isdecimal() and int(announced) > MAX_ANSWER:
         raise too_large
     blocks, size = [], 0
     for block in answer.iter_content(_READ_SIZE):

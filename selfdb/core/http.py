@@ -6,6 +6,7 @@ caller for ever. Here the connection asks the call's deadline before every wait,
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import platform
@@ -14,8 +15,8 @@ import socket
 import ssl
 import threading
 import weakref
-from collections.abc import Mapping
-from http.client import HTTPResponse
+from collections.abc import Iterator, Mapping
+from http.client import HTTPResponse, IncompleteRead
 from typing import Any, Union
 from urllib.parse import urlsplit
 
@@ -34,7 +35,7 @@ from ..exceptions import InvalidRequestError
 from .clock import Deadline
 from .forks import renew_after_fork
 
-__all__ = ["CALL", "ClientSession", "Verify", "call_bounds", "make_context"]
+__all__ = ["CALL", "Bounds", "ClientSession", "Verify", "bounded", "tls_context"]
 
 Verify = Union[bool, str, "os.PathLike[str]", None]
 """As in `requests`: true, false, or a CA bundle; ``None`` takes the environment's bundle, else the default one."""
@@ -46,29 +47,42 @@ BLOCK_SIZE = 256 * 1024
 """Bytes read from a body and written to the socket in one step."""
 
 
-class _Call(threading.local):
-    """What the connection has to know of the call that this thread makes; `requests` has no way to pass it down."""
+class Bounds:
+    """What the connection has to know of one attempt, and what it tells about it.
 
-    connect_timeout: float | None = None
-    read_timeout: float | None = None
-    deadline: Deadline = Deadline(None)
-    sent: bool = False
-    """Whether a byte of the request may have left: decides whether a failed write may be repeated."""
-    tracked: bool = False
-    """Whether a connection of ours was asked at all: a mock of the adapter, or a SOCKS proxy, does not say."""
+    :ivar connect: seconds for look-up, TCP and TLS together; ``None`` for no limit of their own.
+    :ivar read: seconds for one wait on the peer.
+    :ivar deadline: of the whole call.
+    :ivar sent: whether a byte of the request may have left: decides whether a failed write may be repeated.
+    :ivar tracked: whether a connection of ours was asked at all: a mock of the adapter, or a SOCKS proxy, does not say.
+    """
+
+    __slots__ = ("connect", "deadline", "read", "sent", "tracked")
+
+    def __init__(self, connect: float | None, read: float | None, deadline: Deadline) -> None:
+        self.connect = connect
+        self.read = read
+        self.deadline = deadline
+        self.sent = self.tracked = False
+
+
+class _Call(threading.local):
+    """The attempt that this thread makes, and the one that it made last; `requests` has no way to pass them down."""
+
+    now = last = Bounds(None, None, Deadline(None))
 
 
 CALL = _Call()
 
 
-def call_bounds(connect: float | None, read: float | None, deadline: Deadline) -> None:
-    """State the bounds of the exchange that this thread makes next.
-
-    :param connect: seconds for look-up, TCP and TLS together; ``None`` for no limit of their own.
-    :param read: seconds for one wait on the peer.
-    """
-    CALL.connect_timeout, CALL.read_timeout, CALL.deadline = connect, read, deadline
-    CALL.sent = CALL.tracked = False
+@contextlib.contextmanager
+def bounded(bounds: Bounds) -> Iterator[None]:
+    """Keep ``bounds`` in what this thread does inside. The source of a body may make a call of its own meanwhile."""
+    outer, CALL.now = CALL.now, bounds
+    try:
+        yield
+    finally:
+        CALL.now, CALL.last = outer, bounds
 
 
 def _resolve(host: str, port: int, timeout: float | None) -> list[Any]:
@@ -99,14 +113,13 @@ class _BoundedReader(io.RawIOBase):
     def __init__(self, sock: Any) -> None:
         self._sock = sock
         self._raw = sock.makefile("rb", buffering=0)
-        self._read_timeout = CALL.read_timeout
-        self._deadline = CALL.deadline
+        self._bounds = CALL.now
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        _set_timeout(self._sock, self._read_timeout, self._deadline)
+        _set_timeout(self._sock, self._bounds.read, self._bounds.deadline)
         return self._raw.readinto(buffer)  # type: ignore[no-any-return]
 
     def close(self) -> None:
@@ -151,9 +164,37 @@ class _BoundedSource:
         return io.BufferedReader(_BoundedReader(self._sock), io.DEFAULT_BUFFER_SIZE)
 
 
+class _Head:
+    """The lines of an answer's head. `http.client` takes the end of the stream for the end of the head, and so an
+    answer that was cut off there for a whole one without a body."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self._begun = False
+
+    def readline(self, limit: int) -> bytes:
+        line: bytes = self._file.readline(limit)
+        if not line.endswith(b"\n") and len(line) < limit and (line or self._begun):
+            raise IncompleteRead(line)
+        self._begun = True
+        return line
+
+
 class _BoundedResponse(HTTPResponse):
     def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(_BoundedSource(sock), *args, **kwargs)  # type: ignore[arg-type]
+
+    def begin(self) -> None:
+        whole, self.fp = self.fp, _Head(self.fp)  # type: ignore[assignment]
+        try:
+            super().begin()
+        finally:
+            self.fp = whole
+
+    def _read_status(self) -> tuple[str, int, str]:
+        # `http.client` skips 100 only, and would take any other interim answer, such as 103, for the real one.
+        version, status, reason = super()._read_status()  # type: ignore[misc]
+        return version, 100 if 101 < status < 200 else status, reason
 
 
 class _BoundedHTTPConnection(HTTPConnection):
@@ -166,8 +207,8 @@ class _BoundedHTTPConnection(HTTPConnection):
         _inherited.connections.add(self)
 
     def _new_conn(self) -> socket.socket:
-        CALL.tracked = True
-        bound = Deadline(CALL.deadline.limit(CALL.connect_timeout))
+        CALL.now.tracked = True
+        bound = Deadline(CALL.now.deadline.limit(CALL.now.connect))
         try:
             addresses = _resolve(self._dns_host, self.port or self.default_port, bound.remaining())
         except TimeoutError as error:
@@ -180,26 +221,26 @@ class _BoundedHTTPConnection(HTTPConnection):
         for tried, (family, kind, protocol, _, address) in enumerate(addresses):
             left = bound.remaining()
             # A share each: an address that swallows packets must not use up the time of a sound one.
-            share = None if left is None else left / (len(addresses) - tried)
-            sock = socket.socket(family, kind, protocol)
+            share = Deadline(None if left is None else left / (len(addresses) - tried))
+            sock = None
             try:
+                sock = socket.socket(family, kind, protocol)
                 for option in self.socket_options or ():
                     sock.setsockopt(*option)
                 if self.source_address:
                     sock.bind(self.source_address)
-                if share == 0:
-                    raise TimeoutError("timed out")
-                sock.settimeout(share)
+                _set_timeout(sock, None, share)
                 sock.connect(address)
-            except OSError as error:
-                sock.close()
-                failure = error
-            except BaseException:
-                sock.close()
-                raise
-            else:
-                sock.settimeout(bound.remaining())  # what is left is for the TLS handshake
+                _set_timeout(sock, None, bound)  # what is left is for the TLS handshake
                 return sock
+            except OSError as error:
+                failure = error
+                if sock is not None:
+                    sock.close()
+            except BaseException:
+                if sock is not None:
+                    sock.close()
+                raise
         if isinstance(failure, TimeoutError):
             raise ConnectTimeoutError(self, f"connecting to {self.host} timed out") from failure
         raise NewConnectionError(self, f"failed to connect: {failure}") from failure
@@ -208,14 +249,15 @@ class _BoundedHTTPConnection(HTTPConnection):
         try:
             super().connect()
         finally:
-            CALL.sent = False  # a CONNECT to a proxy is not the request
+            CALL.now.sent = False  # a CONNECT to a proxy is not the request
 
     def send(self, data: Any) -> None:
         if self.sock is None and self.auto_open:
             self.connect()
-        CALL.sent = CALL.tracked = True
+        bounds = CALL.now
+        bounds.sent = bounds.tracked = True
         if self.sock is not None:
-            _set_timeout(self.sock, CALL.read_timeout, CALL.deadline)
+            _set_timeout(self.sock, bounds.read, bounds.deadline)
         super().send(data)
 
 
@@ -229,9 +271,10 @@ class _QuietPool(HTTPConnectionPool):
     ConnectionCls = _BoundedHTTPConnection
 
     def _put_conn(self, conn: Any) -> None:
-        if self.pool is not None:
+        idle = self.pool
+        if idle is not None:  # which another thread may make of it meanwhile, by closing the client
             try:
-                self.pool.put(conn, block=False)
+                idle.put(conn, block=False)
             except queue.Full:
                 pass
             else:
@@ -280,17 +323,23 @@ class ClientAdapter(HTTPAdapter):
         host = {"scheme": parts.scheme, "host": parts.hostname, "port": parts.port}
         if parts.scheme != "https":
             return host, {}
-        context = self.shared_context()
+        context = self._shared_context()
         return host, {
             "ssl_context": context,
             "cert_reqs": "CERT_NONE" if context.verify_mode == ssl.CERT_NONE else "CERT_REQUIRED",
         }
 
-    def shared_context(self) -> ssl.SSLContext:
-        """Made on first use."""
+    def close(self) -> None:
+        """Close the idle connections now: `urllib3` would wait until nothing, not even an error, refers to them."""
+        for manager in (self.poolmanager, *self.proxy_manager.values()):
+            for pool in filter(None, map(manager.pools.get, manager.pools.keys())):
+                pool.close()
+        super().close()
+
+    def _shared_context(self) -> ssl.SSLContext:
         context = self._context
         if context is None:
-            context = make_context(self._verify)
+            context = _make_context(self._verify)
             with self._context_lock:  # of several threads at the first call, all go on with the same one
                 context = self._context = self._context or context
         return context
@@ -301,7 +350,7 @@ def _own_unless_socks(manager: Any) -> Mapping[str, type[HTTPConnectionPool]]:
     return _POOLS if type(manager) is urllib3.ProxyManager else {}
 
 
-def make_context(verify: Verify) -> ssl.SSLContext:
+def _make_context(verify: Verify) -> ssl.SSLContext:
     context = create_urllib3_context()
     if verify is None:
         verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
@@ -318,6 +367,14 @@ def make_context(verify: Verify) -> ssl.SSLContext:
     except OSError as error:
         raise InvalidRequestError(f"verify: the CA bundle {bundle} cannot be read: {error}") from None
     return context
+
+
+def tls_context(verify: Verify) -> ssl.SSLContext:
+    """A context that verifies as ``verify`` says.
+
+    :raises InvalidRequestError: if its CA bundle cannot be read.
+    """
+    return _make_context(verify)
 
 
 class _NoCookies(RequestsCookieJar):
@@ -349,7 +406,7 @@ class ClientSession(requests.Session):
 
     def tls_context(self) -> ssl.SSLContext:
         """The context that every connection of this session verifies with."""
-        return self._adapter.shared_context()
+        return self._adapter._shared_context()
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
         """Never one: `requests` would read the whole body and parse the address even when it must not follow."""

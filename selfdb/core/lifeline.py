@@ -40,8 +40,15 @@ class Lifeline:
     def close(self) -> None:
         """End every sleep and refuse every new call; harmless when done already."""
         self._closed.set()
-        for child in self._children.copy():
+        for child in self._present():
             child.close()
+
+    def _present(self) -> list[Lifeline]:
+        while True:
+            try:
+                return list(self._children)
+            except RuntimeError:  # another thread derived one meanwhile
+                continue
 
     def derive(self) -> Lifeline:
         """A lifeline that ends with this one or by itself."""

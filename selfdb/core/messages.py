@@ -129,8 +129,12 @@ def connection_error(error: Exception, origin: str, sent: bool | None) -> tuple[
     failure = Failure.AMBIGUOUS if sent else Failure.NOT_SENT
 
     for cause in causes:
+        if isinstance(cause, InvalidRequestError):  # ours, wrapped by the stack on its way here
+            return Failure.FINAL, InvalidRequestError(cause.message)
         if isinstance(cause, ssl.SSLError) and not isinstance(cause, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
-            return Failure.FINAL, APIConnectionError(_tls_message(cause, origin))
+            # In the handshake nothing was sent and nothing would change; later it is a broken connection.
+            early = not sent or isinstance(cause, ssl.SSLCertVerificationError) or _is_plain(cause)
+            return (Failure.FINAL if early else failure), APIConnectionError(_tls_message(cause, origin))
     if isinstance(error, (requests.exceptions.InvalidURL, requests.exceptions.InvalidHeader)) and not sent:
         return Failure.FINAL, InvalidRequestError("the URL or a header of the request is not valid")
     if any(isinstance(cause, _TIMEOUTS) for cause in causes):
@@ -156,7 +160,7 @@ def connection_error(error: Exception, origin: str, sent: bool | None) -> tuple[
             return failure, APIConnectionError(f"the answer of {origin} is compressed in a way that cannot be undone")
         if isinstance(cause, (http.client.IncompleteRead, requests.exceptions.ChunkedEncodingError)):
             return failure, APIConnectionError(f"the answer of {origin} broke off before its end")
-        if isinstance(cause, (http.client.BadStatusLine, http.client.HTTPException)) and not isinstance(
+        if isinstance(cause, (http.client.HTTPException, urllib3.exceptions.InvalidHeader)) and not isinstance(
             cause, http.client.RemoteDisconnected
         ):
             return failure, APIConnectionError(f"{origin} answered with something that is not HTTP")
@@ -178,6 +182,8 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 def _came_before_sending(causes: list[BaseException]) -> bool:
     """Whether a session that is not ours failed while connecting. When in doubt, it did not."""
+    if any(isinstance(cause, urllib3.exceptions.InvalidHeader) for cause in causes):
+        return False  # of the answer; `requests` names it as it names one of the request
     return any(
         isinstance(
             cause,
@@ -185,6 +191,7 @@ def _came_before_sending(causes: list[BaseException]) -> bool:
                 requests.ConnectTimeout,
                 urllib3.exceptions.NewConnectionError,
                 urllib3.exceptions.ConnectTimeoutError,
+                urllib3.exceptions.ClosedPoolError,
                 requests.exceptions.InvalidURL,
                 requests.exceptions.InvalidHeader,
                 requests.exceptions.MissingSchema,
@@ -201,7 +208,11 @@ def _tls_message(error: ssl.SSLError, origin: str) -> str:
             f"the certificate of {origin} was not accepted: {error.verify_message}; "
             'for a private authority pass verify="/path/to/ca.pem"'
         )
-    reason = (error.reason or "").replace("_", " ").lower()
-    if reason in ("wrong version number", "record layer failure", "http request"):
+    if _is_plain(error):
         return f"{origin} does not speak TLS on this port; if it serves plain HTTP, set base_url to http://..."
-    return f"no secure connection to {origin} could be made: {reason or 'TLS handshake failed'}"
+    reason = (error.reason or "TLS handshake failed").replace("_", " ").lower()
+    return f"no secure connection to {origin} could be made or kept: {reason}"
+
+
+def _is_plain(error: ssl.SSLError) -> bool:
+    return error.reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST")

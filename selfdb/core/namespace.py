@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -140,11 +141,9 @@ def mapping_of(row: Any, what: str) -> Mapping[str, Any]:
             if not isinstance(name, str):
                 raise InvalidRequestError(f"{what}: a column name must be a str, not {type(name).__name__}")
         return row
-    fields = getattr(type(row), "model_fields", None) or getattr(type(row), "__dataclass_fields__", None)
-    if fields is None:
-        raise InvalidRequestError(
-            f"{what} must be a mapping, a pydantic model or a dataclass, not {type(row).__name__}"
-        )
-    if hasattr(row, "model_dump"):
-        return cast("Mapping[str, Any]", row.model_dump(by_alias=True))
-    return {name: getattr(row, name) for name in fields}
+    if not isinstance(row, type):
+        if hasattr(row, "model_dump"):
+            return cast("Mapping[str, Any]", row.model_dump(by_alias=True))
+        if dataclasses.is_dataclass(row):
+            return {field.name: getattr(row, field.name) for field in dataclasses.fields(row)}
+    raise InvalidRequestError(f"{what} must be a mapping, a pydantic model or a dataclass, not {type(row).__name__}")

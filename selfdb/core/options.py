@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +15,9 @@ __all__ = ["NOT_GIVEN", "CallOptions", "NotGiven", "Timeout", "check_headers", "
 
 Timeout = Union[float, tuple[Optional[float], Optional[float]], None]
 """Seconds, or ``(connect, read)`` in seconds; ``None`` in any place means no limit there."""
+
+LONGEST = 1e9
+"""Seconds; operating systems refuse to wait for much longer."""
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 
@@ -38,8 +40,8 @@ def _seconds(value: Any, what: str) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise InvalidRequestError(f"{what} must be a number of seconds or None, not {type(value).__name__}")
-    if not math.isfinite(value) or value <= 0:
-        raise InvalidRequestError(f"{what} must be a finite number of seconds above 0, or None for no limit")
+    if not 0 < value <= LONGEST:
+        raise InvalidRequestError(f"{what} must be above 0 and at most {LONGEST:.0f} seconds, or None for no limit")
     return float(value)
 
 
@@ -57,8 +59,10 @@ def check_headers(headers: Mapping[str, str], reserved: frozenset[str]) -> dict[
     :param reserved: lower-case names that are ours to set.
     :raises InvalidRequestError: for a name or value that is none, or a reserved name. No value is shown.
     """
+    if not isinstance(headers, Mapping):
+        raise InvalidRequestError(f"headers must be a mapping of names to values, not {type(headers).__name__}")
     checked = {}
-    for name, value in dict(headers).items():
+    for name, value in headers.items():
         if not isinstance(name, str) or not _TOKEN.match(name):
             raise InvalidRequestError(f"{name!r} is not a header name")
         if name.lower() in reserved:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -18,7 +19,8 @@ def describe(error: ValidationError) -> str:
     """The findings of pydantic in one line, by field and without any value, which may be secret."""
     findings = error.errors(include_url=False, include_context=False, include_input=False)
     return "; ".join(
-        f"{'.'.join(str(part) for part in finding['loc']) or 'value'}: {finding['msg']}" for finding in findings
+        f"{'.'.join(str(part) for part in finding['loc']) or 'value'}: {finding['msg'].removeprefix('Value error, ')}"
+        for finding in findings
     )
 
 
@@ -35,11 +37,11 @@ def one(model: type[ModelT], *wrappers: str) -> Callable[[Response], ModelT]:
             if isinstance(body, Mapping) and isinstance(body.get(key), Mapping):
                 body = body[key]
                 break
-        try:
-            # Once more from Python values: pydantic's own reader refuses a byte order mark and lone surrogates.
+        # Once more from Python values: pydantic's own reader refuses a byte order mark and lone surrogates. The
+        # error is raised outside: pydantic's carries what came, which may be tokens, even as a hidden context.
+        with contextlib.suppress(ValidationError):
             return model.model_validate(body)
-        except ValidationError:
-            raise response.unusable(f"is not a {model.__name__} ({failure})") from None
+        raise response.unusable(f"is not a {model.__name__} ({failure})")
 
     return parse
 
@@ -58,10 +60,9 @@ def list_of(model: type[ModelT], *wrappers: str) -> Callable[[Response], list[Mo
             if isinstance(body, Mapping) and isinstance(body.get(key), list):
                 body = body[key]
                 break
-        try:
+        with contextlib.suppress(ValidationError):
             return adapter.validate_python(body)
-        except ValidationError:
-            raise response.unusable(f"is not a list of {model.__name__} ({failure})") from None
+        raise response.unusable(f"is not a list of {model.__name__} ({failure})")
 
     return parse
 

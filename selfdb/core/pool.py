@@ -6,15 +6,17 @@ import os
 import ssl
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import requests
 from requests.auth import AuthBase
 from requests.utils import select_proxy
 
+from ..exceptions import InvalidRequestError
 from .clock import SYSTEM_CLOCK, Clock, Deadline
 from .forks import renew_after_fork
-from .http import CALL, ClientSession, Verify, call_bounds, make_context
+from .http import CALL, Bounds, ClientSession, Verify, bounded, tls_context
 from .lifeline import Lifeline
 from .retry import RetryBudget
 from .upload import UploadReader
@@ -40,11 +42,17 @@ class Pool:
     :param session: the user's own, whose adapters, proxies, certificates and hooks stay as they are and which
         is never closed here; ``None`` makes one on first use.
     :param verify: see :data:`~selfdb.core.http.Verify`; given, it beats the session and the environment.
+    :raises InvalidRequestError: if ``verify`` is of another type or names nothing that exists.
     """
 
     def __init__(
         self, session: requests.Session | None = None, verify: Verify = None, clock: Clock = SYSTEM_CLOCK
     ) -> None:
+        if verify is not None and not isinstance(verify, bool):
+            if not isinstance(verify, (str, os.PathLike)):
+                raise InvalidRequestError(f"verify must be True, False or a path, not {type(verify).__name__}")
+            if not Path(verify).exists():
+                raise InvalidRequestError(f"verify: there is no CA bundle at {os.fspath(verify)}")
         self.clock = clock
         self.lifeline = Lifeline(clock)
         self.budget = RetryBudget()
@@ -79,7 +87,21 @@ class Pool:
         :param timeouts: seconds to connect and for one read.
         :raises Exception: whatever the HTTP stack raises.
         """
-        session = self._theirs or self._session()
+        bounds = Bounds(timeouts[0], timeouts[1], deadline)
+        with bounded(bounds):
+            return self._send(method, url, headers, bearer, body, length, bounds)
+
+    def _send(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        bearer: str | None,
+        body: bytes | UploadReader | None,
+        length: int | None,
+        bounds: Bounds,
+    ) -> requests.Response:
+        session = self._session() if self._theirs is None else self._theirs
         prepared = session.prepare_request(requests.Request(method, url, headers=dict(headers), auth=_Bearer(bearer)))
         # One session serves many users: a cookie that one of them was given is not sent for the others.
         prepared.headers.pop("Cookie", None)
@@ -88,12 +110,18 @@ class Pool:
             prepared.headers.pop("Content-Length", None)
             if length is not None:
                 prepared.headers["Content-Length"] = str(length)
-        connect, read = deadline.limit(timeouts[0]), deadline.limit(timeouts[1])
-        call_bounds(timeouts[0], timeouts[1], deadline)
         settings: dict[str, Any] = dict(session.merge_environment_settings(prepared.url or url, {}, True, None, None))
         if self._verify is not None:  # said by the user: beats the environment, which requests would prefer
             settings["verify"] = self._verify if isinstance(self._verify, bool) else os.fspath(self._verify)
-        return session.send(prepared, timeout=(connect, read), allow_redirects=False, **settings)
+        connect, read = bounds.deadline.limit(bounds.connect), bounds.deadline.limit(bounds.read)
+        if connect == 0 or read == 0:  # which urllib3 takes for a mistake
+            raise requests.ConnectTimeout("the deadline has passed")
+        try:
+            return session.send(prepared, timeout=(connect, read), allow_redirects=False, **settings)
+        except requests.HTTPError as error:
+            if error.response is None:
+                raise
+            return error.response  # a hook of theirs raises for its status; what it means is said by us
 
     def websocket_route(self, url: str) -> tuple[str | None, ssl.SSLContext | None]:
         """The proxy and the TLS context for a WebSocket to the server of the http(s) ``url``: those of its calls."""
@@ -104,13 +132,13 @@ class Pool:
             return proxy, None
         if self._theirs is None:
             return proxy, self._session().tls_context()
-        verify = settings["verify"] if self._verify is None else self._verify
-        return proxy, make_context(verify)
+        return proxy, tls_context(settings["verify"] if self._verify is None else self._verify)
 
     @property
     def sent(self) -> bool | None:
         """Whether the last ``send`` of this thread may have sent something; ``None`` if only its error can tell."""
-        return CALL.sent if self._theirs is None and CALL.tracked else None
+        last = CALL.last
+        return last.sent if self._theirs is None and last.tracked else None
 
     def _session(self) -> ClientSession:
         with self._lock:

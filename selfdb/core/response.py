@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
@@ -53,10 +54,10 @@ class Response:
 
         :raises SelfDBError: if it is not JSON.
         """
-        try:
+        with contextlib.suppress(ValueError):
             return decode_json(self.content)
-        except ValueError:
-            raise self.unusable("is not the JSON that was promised") from None
+        # Raised outside: what the reader raises carries the whole body, which may be tokens.
+        raise self.unusable("is not the JSON that was promised")
 
     def unusable(self, why: str) -> SelfDBError:
         """An error for an answer that says success and cannot be used."""

@@ -8,6 +8,7 @@ import random
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import timezone
 from email.utils import parsedate_to_datetime
 
 from .forks import renew_after_fork
@@ -116,7 +117,10 @@ def parse_retry_after(value: str | None, now: float) -> float | None:
         seconds = float(text)
     except ValueError:
         try:
-            seconds = max(0.0, parsedate_to_datetime(text).timestamp() - now)
+            when = parsedate_to_datetime(text)
+            if when.tzinfo is None:  # HTTP dates are in UTC whether they say so or not
+                when = when.replace(tzinfo=timezone.utc)
+            seconds = max(0.0, when.timestamp() - now)
         except (TypeError, ValueError, OverflowError, IndexError):
             return None
     return seconds if math.isfinite(seconds) and seconds >= 0 else None

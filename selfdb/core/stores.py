@@ -15,7 +15,7 @@ from ..exceptions import APITimeoutError, InvalidRequestError, SelfDBError
 
 try:
     import fcntl
-except ImportError:  # Windows locks bytes of a file instead
+except ImportError:  # pragma: no cover - Windows, which locks bytes of a file instead
     fcntl = None  # type: ignore[assignment]
 
 __all__ = ["FileStore", "MemoryStore", "SessionStore"]
@@ -75,16 +75,20 @@ class FileStore:
     file by which processes take turns in renewing the session. May be shared by threads.
 
     :param path: the file; its folder is made (0700) when it is missing.
-    :raises InvalidRequestError: if ``path`` is empty or is a folder.
+    :raises InvalidRequestError: if ``path`` is empty, is a folder or is no path at all.
     """
 
     _POLL = 0.02
     """Seconds between two looks at a lock that another process holds."""
 
     def __init__(self, path: Union[str, os.PathLike[str]]) -> None:
-        if not os.fspath(path):
-            raise InvalidRequestError("the path of a session file must not be empty")
-        self._path = Path(path).expanduser().absolute()
+        try:
+            given = os.fspath(path)
+            if not given or "\0" in given:
+                raise InvalidRequestError("the path of a session file must not be empty or contain NUL")
+            self._path = Path(given).expanduser().absolute()
+        except (TypeError, RuntimeError) as error:  # RuntimeError: "~" of a user who has no home
+            raise InvalidRequestError(f"the path of a session file is not usable: {error}") from None
         if self._path.is_dir():
             raise InvalidRequestError(f"{self._path} is a folder; name a file in it")
 
@@ -110,7 +114,7 @@ class FileStore:
         """
         try:
             self._replace(value)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
             raise SelfDBError(f"the session file {self._path} cannot be written: {error}") from error
 
     def _replace(self, value: str) -> None:
@@ -129,9 +133,16 @@ class FileStore:
             raise
 
     def remove(self) -> None:
-        """Delete the file; harmless when there is none."""
-        with contextlib.suppress(FileNotFoundError):
+        """Delete the file; harmless when there is none.
+
+        :raises SelfDBError: if it is there and cannot be deleted.
+        """
+        try:
             self._path.unlink()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise SelfDBError(f"the session file {self._path} cannot be deleted: {error}") from error
 
     @contextlib.contextmanager
     def lock(self, timeout: float | None) -> Iterator[None]:
@@ -140,22 +151,36 @@ class FileStore:
         It ends with the process that holds it, however that ends.
 
         :raises APITimeoutError: when another holder keeps it for longer than ``timeout`` seconds.
+        :raises SelfDBError: if there can be no lock beside the file.
         """
-        self._make_folder()
+        handle = self._locked(timeout)
+        try:
+            yield
+        finally:
+            try:
+                _unlock(handle)
+            finally:
+                os.close(handle)
+
+    def _locked(self, timeout: float | None) -> int:
         path = self._path.with_name(self._path.name + ".lock")
         end = None if timeout is None else time.monotonic() + timeout
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
         try:
-            while not _try_lock(handle):
-                if end is not None and time.monotonic() >= end:
-                    raise APITimeoutError(f"another process holds the session lock {path}")
-                time.sleep(self._POLL)
+            self._make_folder()
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
             try:
-                yield
-            finally:
-                _unlock(handle)
-        finally:
-            os.close(handle)
+                while not _try_lock(handle):
+                    if end is not None and time.monotonic() >= end:
+                        raise APITimeoutError(f"another process holds the session lock {path}")
+                    time.sleep(self._POLL)
+            except BaseException:
+                os.close(handle)
+                raise
+        except SelfDBError:  # an OSError too: time-outs are
+            raise
+        except OSError as error:
+            raise SelfDBError(f"the session lock {path} cannot be taken: {error}") from error
+        return handle
 
     def _make_folder(self) -> None:
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -7,11 +7,12 @@ import binascii
 import copy
 import hashlib
 import json
+import math
 import threading
 from collections.abc import Callable
 from typing import NamedTuple
 
-from ..exceptions import APITimeoutError, SelfDBError
+from ..exceptions import APITimeoutError, ClientClosedError, SelfDBError
 from .clock import SYSTEM_CLOCK, Clock, Deadline
 from .forks import renew_after_fork
 from .stores import MemoryStore, SessionStore
@@ -52,9 +53,10 @@ def expiry_of(access: str) -> float | None:
     try:
         payload = access.split(".")[1]
         claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-        return float(claims["exp"])
-    except (IndexError, KeyError, TypeError, ValueError, binascii.Error, RecursionError):
+        end = float(claims["exp"])
+    except (IndexError, KeyError, TypeError, ValueError, OverflowError, binascii.Error, RecursionError):
         return None
+    return end if math.isfinite(end) else None
 
 
 class _Flight:
@@ -93,7 +95,7 @@ class TokenKeeper:
     def current(self) -> Tokens | None:
         """The pair in use, or ``None`` when signed out. Reads the store on the first call.
 
-        :raises OSError: if the store cannot be read.
+        :raises SelfDBError: if the store cannot be read.
         """
         if not self._loaded:
             stored = self._stored()
@@ -145,12 +147,12 @@ class TokenKeeper:
             with self._store.lock(deadline.remaining()):
                 flight.tokens = self._renew_once(tokens, renewer, deadline)
             return flight.tokens
-        except SelfDBError as error:
-            flight.error = copy.copy(error)
-            raise
-        except BaseException:
-            # Ctrl-C in this thread is no reason for the others to be told that they are signed out.
-            flight.error = SelfDBError("the session could not be refreshed; call again")
+        except BaseException as error:
+            if isinstance(error, SelfDBError) and not isinstance(error, ClientClosedError):
+                flight.error = copy.copy(error)
+            else:
+                # Ctrl-C in this thread, or the end of its clone, is nothing that happened to the others.
+                flight.error = SelfDBError("the session could not be refreshed; call again")
             raise
         finally:
             with self._lock:

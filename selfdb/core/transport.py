@@ -64,12 +64,15 @@ class Transport:
             deadline = Deadline(seconds, self.pool.clock)
         return Exchange(self, request, deadline).run(read_whole)
 
-    def open(self, request: Request) -> Stream:
+    def open(self, request: Request, deadline: Deadline | None = None) -> Stream:
         """Send ``request`` and return its answer with the body still on the wire.
 
+        :param deadline: by when all of it has to be over; that of the options for streams by default.
         :raises SelfDBError: as :meth:`exchange`.
         """
-        return Exchange(self, request, Deadline(self.options.stream_deadline, self.pool.clock)).run(leave_open)
+        if deadline is None:
+            deadline = Deadline(self.options.stream_deadline, self.pool.clock)
+        return Exchange(self, request, deadline).run(leave_open)
 
     def renew(self, access: str) -> Tokens | None:
         """Renew the session of the access token ``access`` within the deadline of a call; see ``TokenKeeper``."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 import tempfile
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Optional, Protocol, Union
@@ -54,7 +56,7 @@ class Upload:
         if isinstance(data, str):
             data = encode_text(data, "data")
         if isinstance(data, (bytes, bytearray, memoryview)):
-            view = memoryview(data).cast("B")
+            view = _flat(data)
             self.length = view.nbytes
             self._open = lambda: _ViewReader(view)
         elif isinstance(data, os.PathLike):
@@ -74,6 +76,9 @@ class Upload:
 
     def _take_path(self, path: Path) -> None:
         try:
+            if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
+                # Opening a pipe would wait for its writer, and its size says nothing.
+                raise InvalidRequestError(f"data: {path} is no regular file; open it and pass the file object")
             with path.open("rb") as file:
                 self.length = os.fstat(file.fileno()).st_size
         except OSError as error:
@@ -83,11 +88,14 @@ class Upload:
     def _take_file(self, file: Any) -> None:
         self._owned = False
         try:
-            start = file.tell() if file.seekable() else None
+            # Not every file has `seekable`: a spooled one lacks it before Python 3.11.
+            seekable = getattr(file, "seekable", None)
+            start = file.tell() if seekable is None or seekable() else None
             if start is not None:
-                self.length = max(0, file.seek(0, os.SEEK_END) - start)
+                file.seek(0, os.SEEK_END)
+                self.length = max(0, file.tell() - start)
                 file.seek(start)
-        except (AttributeError, OSError, ValueError):
+        except (AttributeError, OSError, TypeError, ValueError):
             start = None
         if start is None:
             self.length, self.replayable = None, False
@@ -109,15 +117,21 @@ class Upload:
         if self.replayable:
             return self
         spool: BinaryIO = tempfile.SpooledTemporaryFile(SPOOL_IN_MEMORY)  # type: ignore[assignment]  # noqa: SIM115
-        source = self.open()
-        source.progress = None  # nothing has been sent yet
-        while True:
-            block = source.read(io.DEFAULT_BUFFER_SIZE * 8)
-            if not block:
-                break
-            spool.write(block)
-        spool.seek(0)
-        return Upload(spool, self.progress)
+        try:
+            source = self.open()
+            source.progress = None  # nothing has been sent yet
+            while True:
+                block = source.read(io.DEFAULT_BUFFER_SIZE * 8)
+                if not block:
+                    break
+                spool.write(block)
+            spool.seek(0)
+        except BaseException:
+            spool.close()
+            raise
+        copy = Upload(spool, self.progress)
+        weakref.finalize(copy, spool.close)
+        return copy
 
     def open(self) -> UploadReader:
         """A reader from the first byte on. May be called again only if ``replayable``."""
@@ -157,22 +171,34 @@ class UploadReader:
             size = left if size < 0 else min(size, left)
             if size == 0:
                 return b""
-        block = self._source.read(size)
-        if not isinstance(block, (bytes, bytearray, memoryview)):
-            raise InvalidRequestError(f"data gave {type(block).__name__} instead of bytes")
-        if not block and self._length is not None:
-            raise InvalidRequestError(
-                f"data ended after {self.done} of {self._length} bytes; it shrank while it was sent"
-            )
+        block = _as_bytes(self._source.read(size))
+        if self._length is not None:
+            if not block:
+                raise InvalidRequestError(
+                    f"data ended after {self.done} of {self._length} bytes; it shrank while it was sent"
+                )
+            block = block[:left]  # a source may give more than it was asked for
         self.done += len(block)
         if self.progress is not None and block:
             self.progress(self.done, self._length)
-        return bytes(block) if not isinstance(block, bytes) else block
+        return block
 
     def close(self) -> None:
         """Close what we opened ourselves."""
         if self._owned and hasattr(self._source, "close"):
             self._source.close()
+
+
+def _flat(data: bytes | bytearray | memoryview) -> memoryview:
+    """``data`` byte by byte; a view with gaps is copied, any other is not."""
+    view = memoryview(data)
+    return view.cast("B") if view.c_contiguous and view.nbytes else memoryview(view.tobytes())
+
+
+def _as_bytes(block: Any) -> bytes:
+    if not isinstance(block, (bytes, bytearray, memoryview)):
+        raise InvalidRequestError(f"data gave {type(block).__name__} instead of bytes")
+    return block if isinstance(block, bytes) else bytes(block)
 
 
 class _ViewReader:
@@ -202,9 +228,7 @@ class _ChunkReader:
                 chunk = next(self._chunks)
             except StopIteration:
                 return b""
-            if not isinstance(chunk, (bytes, bytearray, memoryview)):
-                raise InvalidRequestError(f"data gave {type(chunk).__name__} instead of bytes")
-            self._rest = memoryview(chunk).cast("B")
+            self._rest = memoryview(_as_bytes(chunk))
         end = len(self._rest) if size < 0 else size
         block, self._rest = self._rest[:end].tobytes(), self._rest[end:]
         return block

@@ -47,7 +47,7 @@ class BaseURL:
     :param url: ``http://`` or ``https://``, a host, perhaps a port and a path prefix (kept). Trailing
         slashes are dropped.
     :raises InvalidRequestError: if it is empty, of another scheme, or has a user, a password, a query,
-        a fragment or white space.
+        a fragment, a backslash or white space.
     """
 
     __slots__ = ("origin", "prefix", "text")
@@ -55,8 +55,8 @@ class BaseURL:
     def __init__(self, url: str) -> None:
         if not isinstance(url, str) or not url:
             raise InvalidRequestError("base_url must be a URL such as https://api.example.com")
-        if any(ord(character) <= 32 or ord(character) == 127 for character in url):
-            raise InvalidRequestError("base_url must not contain blanks or control characters")
+        if any(ord(character) <= 32 or ord(character) == 127 or character == "\\" for character in url):
+            raise InvalidRequestError("base_url must not contain blanks, backslashes or control characters")
         try:
             parts = urlsplit(url)
             self.origin = origin_of(url)
@@ -92,7 +92,7 @@ def segment(value: Id, what: str) -> str:
     """
     if isinstance(value, bool) or not isinstance(value, (str, int, uuid.UUID)):
         raise InvalidRequestError(f"{what} must be a str, int or UUID, not {type(value).__name__}")
-    text = str(value)
+    text = value if isinstance(value, str) else str(value)  # which of an Enum of strings gives its name
     if text in ("", ".", ".."):
         raise InvalidRequestError(f"{what} must not be {'empty' if not text else repr(text)}")
     try:
@@ -124,7 +124,9 @@ def query_string(pairs: Iterable[tuple[str, object]]) -> str:
     for name, value in pairs:
         if value is None:
             continue
-        text = ("true" if value else "false") if isinstance(value, bool) else str(value)
+        if isinstance(value, bool):
+            value = "true" if value else "false"
+        text = value if isinstance(value, str) else str(value)
         try:
             parts.append(f"{quote(name, safe='')}={quote(text, safe='')}")
         except UnicodeEncodeError:

@@ -37,8 +37,11 @@ def create_app(settings: Settings, *, clock: Optional[Clock] = None) -> FastAPI:
     )
     app.state.services = services
     install_error_handlers(app)
-    for module in (system, users, tables, rows, buckets, files):
+    modules = (system, users, tables, rows, buckets, files)
+    for module in modules:
         app.include_router(module.router)
+    # Newer FastAPI keeps an included router whole, so that `app.routes` does not name what is in it.
+    app.state.routes = [route for module in modules for route in module.router.routes]
     _describe(app)
     app.add_middleware(Gate, services=services)
     return app

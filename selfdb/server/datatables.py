@@ -13,10 +13,15 @@ import sqlalchemy as sa
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
 
+from .errors import ApiError
 from .shapes import Column, Shape
 
 __all__ = ["add_column", "convert_column", "create", "drop", "drop_column", "has_nulls", "has_rows"]
+
+#: PostgreSQL counts dropped columns too, up to 1600 in the life of a table.
+_TOO_MANY_COLUMNS = "54011"
 
 #: Rows that are converted in one go.
 CHUNK = 1000
@@ -112,7 +117,12 @@ def _create_index(operations: Operations, shape: Shape, column: Column) -> None:
 
 def _add(connection: Connection, shape: Shape, column: Column) -> None:
     fresh: sa.Column[Any] = sa.Column(column.key, shape.cell(column).type)
-    _operations(connection).add_column(shape.table.name, fresh, schema=shape.table.schema)
+    try:
+        _operations(connection).add_column(shape.table.name, fresh, schema=shape.table.schema)
+    except DBAPIError as problem:
+        if getattr(problem.orig, "sqlstate", None) != _TOO_MANY_COLUMNS:
+            raise
+        raise ApiError(400, "The columns of this table changed too often: move its rows to a new table") from problem
 
 
 def _fill(

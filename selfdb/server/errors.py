@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Set
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 __all__ = ["ApiError", "install_error_handlers", "invalid"]
 
@@ -39,7 +40,18 @@ async def _api_error(request: Request, error: Exception) -> JSONResponse:
 
 async def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    return JSONResponse({"detail": error.detail}, status_code=error.status_code, headers=error.headers)
+    headers = dict(error.headers or {})
+    allowed = _methods_at(request) if error.status_code == 405 else set()
+    if allowed:
+        headers["Allow"] = ", ".join(sorted(allowed))
+    return JSONResponse({"detail": error.detail}, status_code=error.status_code, headers=headers)
+
+
+def _methods_at(request: Request) -> Set[str]:
+    """Every method of the path that was asked for. The router itself names those of the first route only."""
+    routes = request.app.state.routes
+    matching = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+    return {method for route in matching for method in route.methods}
 
 
 async def _validation_error(request: Request, error: Exception) -> JSONResponse:

@@ -29,4 +29,6 @@ def explained(failure: BaseException) -> str:
     if isinstance(failure, DBAPIError):
         # The driver's own words name host, port and reason, and no password; SQLAlchemy's add the statement.
         return f"the database cannot be used: {str(failure.orig).strip()}"
+    if isinstance(failure, OSError) and failure.filename is None and failure.strerror:
+        return failure.strerror
     return str(failure)

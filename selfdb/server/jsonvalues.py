@@ -67,7 +67,7 @@ def _number(value: float) -> Any:
     if value == 0:
         return 0.0
     if value.is_integer() and "e" in repr(value):
-        return int(Decimal(repr(value)))
+        return int(value)  # exactly what the double is: whoever reads it as a double gets the same one
     return value
 
 

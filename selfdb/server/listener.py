@@ -101,9 +101,9 @@ def _bind(host: str, port: int) -> socket.socket:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
         bound.listen(_BACKLOG)
-    except BaseException:
+    except OSError as problem:
         bound.close()
-        raise
+        raise OSError(problem.errno, f"cannot listen on {host}:{port}: {problem.strerror}") from None
     return bound
 
 

@@ -37,6 +37,11 @@ class LoginThrottle:
         self._records: OrderedDict[_Key, _Record] = OrderedDict()
         self._changed = threading.Condition()
 
+    def __len__(self) -> int:
+        """For how many pairs of e-mail and address something is remembered."""
+        with self._changed:
+            return len(self._records)
+
     @contextmanager
     def attempt(self, email: str, address: str) -> Iterator[None]:
         """Surround one check of a password; an exception that leaves the block counts as a failure.

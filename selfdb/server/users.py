@@ -238,7 +238,7 @@ def change(
     patch: UserPatch,
     password_hash: Optional[str],
 ) -> sa.Row[Any]:
-    """Change exactly what ``patch`` has set; a new password or deactivation ends his other sessions.
+    """Change exactly what ``patch`` has set; a new password ends his other sessions, deactivation all.
 
     :raises ApiError: 404; 409 for a taken address, or if no active ADMIN would be left.
     """
@@ -270,7 +270,9 @@ def change(
         connection.execute(users.update().where(users.c.id == user_id).values(**values))
     except IntegrityError:
         raise _taken() from None
-    if password_hash is not None or values.get("is_active") is False:
+    if values.get("is_active") is False:
+        sessions.end_sessions_of(services, connection, user_id)
+    elif password_hash is not None:
         sessions.end_sessions_of(services, connection, user_id, but=caller.session_id)
     return _by_id(connection, user_id)
 

@@ -479,3 +479,41 @@ def test_c124_uploads_race_with_the_deletion_of_their_bucket(http: Http) -> None
             thread.join(60)
         assert len(statuses) == 6
         assert set(statuses) <= {201, 404}
+
+
+def test_c124_uploads_race_with_the_deletion_of_their_uploader(http: Http) -> None:
+    bucket = new_bucket(http)
+    total = 0
+    for turn in range(3):
+        user, bearer = http.new_user()
+        own = new_bucket(http, bearer)
+        statuses: List[int] = []
+        start = threading.Barrier(9)
+
+        def one(
+            number: int,
+            target: Dict[str, Any],
+            turn: int = turn,
+            bearer: str = bearer,
+            statuses: List[int] = statuses,
+            start: threading.Barrier = start,
+        ) -> None:
+            start.wait(30)
+            statuses.append(upload(http, target, f"{turn}-{number}", b"x" * 1000, bearer=bearer).status_code)
+
+        threads = [threading.Thread(target=one, args=(number, (bucket, own)[number % 2])) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        start.wait(30)
+        assert http.delete(f"/users/{user['id']}", bearer=http.admin).status_code == 204
+        for thread in threads:
+            thread.join(60)
+        assert len(statuses) == 8
+        assert set(statuses) <= {201, 401, 404}
+        assert http.get(f"/storage/buckets/{own['id']}", bearer=http.admin).status_code == 404
+        files = listed(http, bucket)
+        assert total <= files["total"] <= total + 4
+        total = files["total"]
+        assert {file["owner_id"] for file in files["data"]} <= {None}
+    now = refreshed(http, bucket)
+    assert (now["file_count"], now["total_size"]) == (total, total * 1000)

@@ -25,6 +25,8 @@ from tests.servers.process import ServeProcess
 from tests.support import Http
 
 FUTURE = time.time() + 1e6
+#: More by hand: SELFDB_KILLS=20 pytest tests/server/test_objects.py
+KILLS = int(os.environ.get("SELFDB_KILLS", "1"))
 
 
 def contents(data: Path) -> Set[str]:
@@ -357,7 +359,7 @@ def test_c083_a_killed_server_leaves_no_half_file_and_no_row(tmp_path: Path) -> 
 def test_c083_killed_again_and_again_while_it_is_written_to(tmp_path: Path) -> None:
     """Writers overwrite and delete without pause; the kill comes wherever it comes. What is listed must be whole."""
     data = tmp_path / "data"
-    for _ in range(2):
+    for _ in range(KILLS):
         with ServeProcess(data, api_key=API_KEY) as child:
             http = Http(child)
             bucket = new_bucket(http)

@@ -87,6 +87,7 @@ def test_c074_search_is_literal_and_ignores_case(http: Http) -> None:
         ("straße äö", [5]),
         ("ÄÖÜ", [5]),
         ("οδο", [7]),
+        ("İX", [8]),
         ("IT'S", [9]),
         ("10", []),
         ("null", []),

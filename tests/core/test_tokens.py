@@ -1,0 +1,522 @@
+"""The token pair: one renewal for all, what ends a session and what does not, forks, and nothing secret shown."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import copy
+import json
+import threading
+from typing import Any, Callable, Iterator, List, Optional
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from selfdb.core.clock import Clock, Deadline
+from selfdb.core.stores import MemoryStore
+from selfdb.core.tokens import TokenKeeper, Tokens, binding_of, expiry_of
+from selfdb.exceptions import (
+    APIConnectionError,
+    APITimeoutError,
+    ClientClosedError,
+    InternalServerError,
+    PermissionDeniedError,
+    RateLimitError,
+    SelfDBError,
+    error_class_for_status,
+)
+from tests.core.kit import BOUND, Background, in_forked_child, in_threads, wait_until
+
+OLD = Tokens("access-zero", "refresh-zero")
+NEW = Tokens("access-one", "refresh-one")
+OTHER = Tokens("access-of-a-login", "refresh-of-a-login")
+
+
+class AskedDeadline(Deadline):
+    """Counts the looks at it: a thread has the renewal in hand before it asks how long it may wait for it."""
+
+    def __init__(self, seconds: float = BOUND) -> None:
+        super().__init__(seconds)
+        self.asked = 0
+        self._lock = threading.Lock()
+
+    def remaining(self) -> Optional[float]:
+        with self._lock:
+            self.asked += 1
+        return super().remaining()
+
+
+class Renewals:
+    """A renewer that records what it was given and ends with what ``outcome`` says."""
+
+    def __init__(self, outcome: Any, before: Callable[[], Any] = lambda: None) -> None:
+        self.outcome = outcome
+        self.before = before
+        self.given: List[str] = []
+
+    def __call__(self, refresh_token: str, deadline: Deadline) -> Tokens:
+        self.given.append(refresh_token)
+        self.before()
+        if isinstance(self.outcome, BaseException):
+            raise self.outcome
+        return self.outcome  # type: ignore[no-any-return]
+
+
+def keeper_of(tokens: Optional[Tokens] = OLD, **options: Any) -> TokenKeeper:
+    keeper = TokenKeeper(**options)
+    keeper.set(tokens)
+    return keeper
+
+
+def together(keeper: TokenKeeper, outcome: Any, count: int) -> "tuple[List[Any], Renewals]":
+    """``count`` threads want the pair of OLD renewed, and all of them wait when the answer comes."""
+    deadline = AskedDeadline()
+    renewals = Renewals(outcome, lambda: wait_until(lambda: deadline.asked >= count))
+    return in_threads(count, lambda: keeper.renew(OLD.access, renewals, deadline)), renewals
+
+
+# One renewal for all
+
+
+def test_c020_fifty_threads_that_meet_the_same_401_make_one_renewal_and_go_on_with_its_result() -> None:
+    keeper = keeper_of()
+    outcomes, renewals = together(keeper, NEW, 50)
+    assert outcomes == [NEW] * 50
+    assert renewals.given == [OLD.refresh]
+    assert keeper.current() == NEW
+
+
+def test_who_comes_late_gets_the_pair_that_is_there_without_a_renewal() -> None:
+    keeper = keeper_of(NEW)
+    renewals = Renewals(OTHER)
+    assert keeper.renew(OLD.access, renewals, Deadline(1)) == NEW
+    assert renewals.given == []
+
+
+def test_who_is_signed_out_gets_nothing_without_a_renewal() -> None:
+    renewals = Renewals(NEW)
+    assert keeper_of(None).renew(OLD.access, renewals, Deadline(1)) is None
+    assert renewals.given == []
+
+
+def test_a_session_without_refresh_token_is_kept_and_not_renewed() -> None:
+    keeper = keeper_of(Tokens(OLD.access))
+    renewals = Renewals(NEW)
+    assert keeper.renew(OLD.access, renewals, Deadline(1)) is None
+    assert renewals.given == []
+    assert keeper.current() == Tokens(OLD.access)
+
+
+def test_the_deadline_of_the_call_reaches_the_renewer() -> None:
+    deadline = Deadline(7)
+    seen = []
+
+    def renewer(refresh_token: str, given_deadline: Deadline) -> Tokens:
+        seen.append(given_deadline)
+        return NEW
+
+    keeper_of().renew(OLD.access, renewer, deadline)
+    assert seen == [deadline]
+
+
+# When it fails
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        APIConnectionError("no answer"),
+        APITimeoutError("no answer in time"),
+        InternalServerError("down", 500),
+        InternalServerError("down", 503),
+        RateLimitError("slowly", 429),
+        PermissionDeniedError("a proxy says no", 403),
+        SelfDBError("the answer is not the JSON that was promised", 200),
+    ],
+    ids=lambda failure: f"{type(failure).__name__}-{failure.status_code}",
+)
+def test_a_failure_that_says_nothing_of_the_session_keeps_it_and_reaches_each_waiter(failure: SelfDBError) -> None:
+    failure.attempts = 3
+    keeper = keeper_of()
+    outcomes, renewals = together(keeper, failure, 12)
+    assert renewals.given == [OLD.refresh]
+    assert {type(outcome) for outcome in outcomes} == {type(failure)}
+    assert {str(outcome) for outcome in outcomes} == {str(failure)}
+    assert {outcome.attempts for outcome in outcomes} == {3}
+    assert len({id(outcome) for outcome in outcomes}) == 12, "an exception object belongs to one thread"
+    assert keeper.current() == OLD
+
+    again = Renewals(NEW)
+    assert keeper.renew(OLD.access, again, Deadline(1)) == NEW
+    assert again.given == [OLD.refresh]
+
+
+@pytest.mark.parametrize("status", [400, 401, 422])
+def test_a_definite_no_forgets_the_session(status: int) -> None:
+    store = MemoryStore()
+    keeper = keeper_of(store=store)
+    assert store.get() is not None
+    outcomes, renewals = together(keeper, error_class_for_status(status)("no", status), 12)
+    assert outcomes == [None] * 12
+    assert len(renewals.given) == 1
+    assert keeper.current() is None
+    assert store.get() is None
+
+
+@pytest.mark.parametrize("status", [404, 405])
+def test_a_server_that_cannot_refresh_ends_no_session(status: int) -> None:
+    keeper = keeper_of()
+    outcomes, _ = together(keeper, error_class_for_status(status)("no such route", status), 12)
+    assert outcomes == [None] * 12
+    assert keeper.current() == OLD
+
+
+@pytest.mark.parametrize("outcome", [NEW, error_class_for_status(401)("no", 401)], ids=["renewed", "refused"])
+def test_a_login_during_a_renewal_is_not_overwritten(outcome: Any) -> None:
+    store = MemoryStore()
+    keeper = keeper_of(store=store)
+    renewals = Renewals(outcome, lambda: in_threads(1, lambda: keeper.set(OTHER)))
+    assert keeper.renew(OLD.access, renewals, Deadline(BOUND)) == OTHER
+    assert keeper.current() == OTHER
+    assert OTHER.access in (store.get() or "")
+
+
+@pytest.mark.parametrize("outcome", [NEW, error_class_for_status(401)("no", 401)], ids=["renewed", "refused"])
+def test_a_logout_during_a_renewal_stays_one(outcome: Any) -> None:
+    keeper = keeper_of()
+    assert keeper.renew(OLD.access, Renewals(outcome, lambda: keeper.set(None)), Deadline(BOUND)) is None
+    assert keeper.current() is None
+
+
+def test_a_waiting_thread_keeps_its_own_deadline() -> None:
+    keeper = keeper_of()
+    begun, let_go = threading.Event(), threading.Event()
+
+    def slow() -> None:
+        begun.set()
+        let_go.wait(BOUND)
+
+    leader = Background(lambda: keeper.renew(OLD.access, Renewals(NEW, slow), Deadline(BOUND)))
+    assert begun.wait(BOUND)
+    try:
+        with pytest.raises(APITimeoutError, match="another thread was refreshing"):
+            keeper.renew(OLD.access, Renewals(NEW), Deadline(0.02))
+    finally:
+        let_go.set()
+    assert leader.result() == NEW
+
+
+def test_a_waiting_thread_without_deadline_waits_to_the_end() -> None:
+    keeper = keeper_of()
+    waiting = Deadline(None)
+    begun, let_go = threading.Event(), threading.Event()
+
+    def slow() -> None:
+        begun.set()
+        let_go.wait(BOUND)
+
+    leader = Background(lambda: keeper.renew(OLD.access, Renewals(NEW, slow), Deadline(BOUND)))
+    assert begun.wait(BOUND)
+    follower = Background(lambda: keeper.renew(OLD.access, Renewals(OTHER), waiting))
+    let_go.set()
+    assert leader.result() == NEW
+    assert follower.result() == NEW
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt(), ClientClosedError("this client is closed")])
+def test_what_ends_the_leader_alone_releases_the_others_without_ending_them(interruption: BaseException) -> None:
+    keeper = keeper_of()
+    outcomes, _ = together(keeper, interruption, 8)
+    own = [outcome for outcome in outcomes if type(outcome) is type(interruption)]
+    others = [outcome for outcome in outcomes if type(outcome) is SelfDBError]
+    assert (len(own), len(others)) == (1, 7)
+    assert "call again" in str(others[0])
+    assert keeper.current() == OLD
+    assert keeper.renew(OLD.access, Renewals(NEW), Deadline(1)) == NEW
+
+
+def test_a_store_that_cannot_be_locked_in_time_fails_the_call_and_keeps_the_session() -> None:
+    class Busy(MemoryStore):
+        def lock(self, timeout: Optional[float]) -> Any:
+            raise APITimeoutError(f"held for more than {timeout}")
+
+    keeper = keeper_of(store=Busy())
+    renewals = Renewals(NEW)
+    with pytest.raises(APITimeoutError):
+        keeper.renew(OLD.access, renewals, Deadline(1))
+    assert renewals.given == []
+    assert keeper.current() == OLD
+
+
+# Signing in and out
+
+
+def test_forget_signs_out_of_that_session_only() -> None:
+    keeper = keeper_of(NEW)
+    keeper.forget(OLD.access)
+    assert keeper.current() == NEW
+    keeper.forget(NEW.access)
+    assert keeper.current() is None
+    keeper.forget(NEW.access)
+    assert keeper.current() is None
+
+
+def test_the_store_is_read_once_and_on_the_first_call() -> None:
+    class Counting(MemoryStore):
+        reads = 0
+
+        def get(self) -> Optional[str]:
+            self.reads += 1
+            return super().get()
+
+    store = Counting()
+    keeper_of(store=store, binding="b")
+    assert store.reads == 0
+    keeper = TokenKeeper(store, "b")
+    assert store.reads == 0
+    assert (keeper.current(), keeper.current(), store.reads) == (OLD, OLD, 1)
+
+
+def test_a_login_while_the_store_is_read_wins() -> None:
+    class Slow(MemoryStore):
+        def get(self) -> Optional[str]:
+            found = super().get()
+            keeper.set(OTHER)
+            return found
+
+    store = Slow()
+    keeper_of(store=store)
+    keeper = TokenKeeper(store)
+    assert keeper.current() == OTHER
+
+
+def test_of_two_writers_that_overtake_one_another_the_later_pair_ends_in_the_store() -> None:
+    entered, let_go = threading.Event(), threading.Event()
+
+    class Slow(MemoryStore):
+        def set(self, value: str) -> None:
+            if OLD.access in value and not entered.is_set():
+                entered.set()
+                assert let_go.wait(BOUND)
+            super().set(value)
+
+    store = Slow()
+    keeper = TokenKeeper(store, "b")
+    early = Background(lambda: keeper.set(OLD))
+    assert entered.wait(BOUND)
+    keeper.set(NEW)
+    let_go.set()
+    assert early.result() is None
+    assert TokenKeeper(store, "b").current() == NEW
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "no json",
+        "[]",
+        "{}",
+        "[" * 100_000,
+        json.dumps({"binding": "another", "access_token": "a", "refresh_token": "r"}),
+        json.dumps({"binding": "b", "access_token": "a"}),
+        json.dumps({"binding": "b", "access_token": 5, "refresh_token": "r"}),
+        json.dumps({"binding": "b", "access_token": None, "refresh_token": None}),
+        json.dumps({"binding": "b", "access_token": "a", "refresh_token": 5}),
+        json.dumps({"access_token": "a", "refresh_token": "r"}),
+    ],
+)
+def test_what_is_no_session_of_ours_is_none(text: str) -> None:
+    store = MemoryStore()
+    store.set(text)
+    assert TokenKeeper(store, "b").current() is None
+
+
+def test_a_session_without_refresh_token_comes_back_from_the_store() -> None:
+    store = MemoryStore()
+    keeper_of(Tokens("only"), store=store, binding="b")
+    assert TokenKeeper(store, "b").current() == Tokens("only", None)
+
+
+def test_the_binding_tells_servers_and_keys_apart_and_shows_neither() -> None:
+    bindings = {
+        binding_of(origin, key) for origin in ("http://one", "http://two") for key in ("first-key", "second-key")
+    }
+    assert len(bindings) == 4
+    assert not any("key" in binding or "one" in binding for binding in bindings)
+
+
+# Forks
+
+
+def test_a_child_forked_during_a_renewal_does_not_wait_for_the_thread_that_stayed_behind() -> None:
+    keeper = keeper_of()
+    begun, let_go = threading.Event(), threading.Event()
+
+    def slow() -> None:
+        begun.set()
+        let_go.wait(BOUND)
+
+    leader = Background(lambda: keeper.renew(OLD.access, Renewals(NEW, slow), Deadline(BOUND)))
+    assert begun.wait(BOUND)
+
+    def in_child() -> bytes:
+        tokens = keeper.renew(OLD.access, Renewals(OTHER), Deadline(None))
+        return tokens.access.encode() if tokens else b"signed out"
+
+    try:
+        assert in_forked_child(in_child) == OTHER.access.encode()
+    finally:
+        let_go.set()
+    assert leader.result() == NEW
+    assert keeper.current() == NEW, "the child's session is its own"
+
+
+def test_a_child_forked_while_the_lock_is_held_can_take_it() -> None:
+    keeper = keeper_of()
+
+    def in_child() -> bytes:
+        keeper.set(NEW)
+        return b"set"
+
+    with keeper._lock:
+        assert in_forked_child(in_child) == b"set"
+    assert keeper.current() == OLD
+
+
+def test_what_the_child_makes_anew() -> None:
+    keeper = keeper_of()
+    keeper._lock.acquire()
+    keeper._renew_in_child()
+    assert keeper.renew(OLD.access, Renewals(NEW), Deadline(1)) == NEW
+
+
+# A store that other processes share
+
+
+class Shared:
+    """A session store as another process may change it."""
+
+    def __init__(self) -> None:
+        self.value: Optional[str] = None
+        self.writes = 0
+        self.locks: List[Optional[float]] = []
+
+    def get(self) -> Optional[str]:
+        return self.value
+
+    def set(self, value: str) -> None:
+        self.writes += 1
+        self.value = value
+
+    def remove(self) -> None:
+        self.value = None
+
+    @contextlib.contextmanager
+    def lock(self, timeout: Optional[float]) -> Iterator[None]:
+        self.locks.append(timeout)
+        yield
+
+
+def test_what_another_process_renewed_is_taken_over_without_a_renewal() -> None:
+    store = Shared()
+    keeper = keeper_of(store=store)
+    keeper_of(NEW, store=store)
+    renewals = Renewals(OTHER)
+    assert keeper.renew(OLD.access, renewals, Deadline(BOUND)) == NEW
+    assert keeper.current() == NEW
+    assert renewals.given == []
+    assert store.writes == 2, "what was read is not written again"
+    assert 0 < (store.locks[0] or 0) <= BOUND
+
+
+def test_what_another_process_signed_out_of_is_not_renewed() -> None:
+    store = Shared()
+    keeper = keeper_of(store=store)
+    keeper_of(None, store=store)
+    renewals = Renewals(NEW)
+    assert keeper.renew(OLD.access, renewals, Deadline(None)) is None
+    assert keeper.current() is None
+    assert renewals.given == []
+    assert store.locks == [None]
+
+
+def test_an_unchanged_shared_session_is_renewed_and_written() -> None:
+    store = Shared()
+    keeper = keeper_of(store=store)
+    assert keeper.renew(OLD.access, Renewals(NEW), Deadline(BOUND)) == NEW
+    assert TokenKeeper(store).current() == NEW
+
+
+# When a token ends
+
+
+def jwt_with(payload: bytes) -> str:
+    return f"head.{base64.urlsafe_b64encode(payload).decode().rstrip('=')}.signature"
+
+
+@pytest.mark.parametrize(
+    "payload, end",
+    [
+        (b'{"exp": 1700000000}', 1700000000.0),
+        (b'{"exp": 1700000000.5}', 1700000000.5),
+        (b'{"exp": "1700000000"}', 1700000000.0),
+        (b'{"exp": null}', None),
+        (b'{"exp": [1]}', None),
+        (b'{"exp": "soon"}', None),
+        (b'{"exp": NaN}', None),
+        (b'{"exp": -Infinity}', None),
+        (b'{"exp": 1e999}', None),
+        (b'{"exp": 1' + b"0" * 400 + b"}", None),
+        (b'{"exp": 1' + b"0" * 5000 + b"}", None),
+        (b'{"sub": "x"}', None),
+        (b'"text"', None),
+        (b"[]", None),
+        (b"\xff\xfe", None),
+        (b"[" * 100_000, None),
+        (b"", None),
+    ],
+)
+def test_expiry_of_what_a_token_may_say(payload: bytes, end: Optional[float]) -> None:
+    assert expiry_of(jwt_with(payload)) == end
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text() | st.text(alphabet="aA0._-=\u00e9").map(lambda text: f".{text}.") | st.binary().map(jwt_with))
+def test_expiry_of_any_text_is_a_time_or_none(text: str) -> None:
+    end = expiry_of(text)
+    assert end is None or end - end == 0.0, "neither NaN nor infinite"
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=4))
+def test_expiry_of_any_claim_is_a_time_or_none(claim: Any) -> None:
+    end = expiry_of(jwt_with(json.dumps({"exp": claim}).encode()))
+    assert end is None or end - end == 0.0
+
+
+def test_expires_within() -> None:
+    class At(Clock):
+        def time(self) -> float:
+            return 1000.0
+
+    def within(exp: Any) -> bool:
+        keeper = TokenKeeper(clock=At())
+        keeper.set(Tokens(jwt_with(json.dumps({"exp": exp}).encode())))
+        return keeper.expires_within(30.0)
+
+    assert [within(exp) for exp in (990, 1029, 1030, 2000, None)] == [True, True, False, False, False]
+    assert not TokenKeeper(clock=At()).expires_within(30.0), "who is signed out has nothing to renew"
+
+
+# Nothing secret is shown
+
+
+def test_c019_tokens_show_neither_of_the_two() -> None:
+    for shown in (repr(OLD), str(OLD), f"{OLD}", f"{[OLD]}", repr(copy.copy(OLD))):
+        assert OLD.access not in shown
+        assert "refresh-zero" not in shown
+    assert repr(Tokens("access-zero")) == "Tokens(access=***, refresh=None)"
+    assert repr(OLD) == "Tokens(access=***, refresh=***)"
+    assert OLD.access not in repr(keeper_of())
