@@ -27,7 +27,6 @@ from .exceptions import (
     SelfDBError,
 )
 from .models import SystemStatus
-from .realtime import Realtime
 from .storage import RawStorage, Storage, UploadRoute
 from .tables import RawTables, Tables
 from .tables.dialect import Dialect
@@ -37,6 +36,8 @@ if TYPE_CHECKING:
 
     import requests
     from typing_extensions import Self
+
+    from .realtime import Realtime
 
 __all__ = ["RawSelfDB", "SelfDB"]
 
@@ -110,7 +111,6 @@ class SelfDB:
         self.auth = Auth(transport)
         self.tables = Tables(transport, dialect)
         self.storage = Storage(transport, route)
-        self.realtime = Realtime(transport)
 
     def _derived(self, **changes: Any) -> Self:
         """A client of the same pool with parts of the transport exchanged; closing it closes nothing else."""
@@ -200,6 +200,16 @@ class SelfDB:
     def __reduce__(self) -> Any:
         # Its secrets would be in the pickle, and its connections could not be.
         raise TypeError("a SelfDB client cannot be pickled; make one in each process, or share it across a fork")
+
+    @property
+    def realtime(self) -> Realtime:
+        """Events of the server, on background threads that start with ``realtime.connect()``."""
+        realtime = vars(self).get("_realtime")
+        if realtime is None:
+            from .realtime import Realtime
+
+            realtime = vars(self).setdefault("_realtime", Realtime(self._transport))
+        return realtime  # type: ignore[no-any-return]
 
     @property
     def base_url(self) -> str:
@@ -316,7 +326,9 @@ class SelfDB:
         Idempotent, from any thread. A clone ends alone; the client that it came from ends with all its clones. A
         ``session`` of your own stays open.
         """
-        self.realtime.disconnect()
+        realtime = vars(self).get("_realtime")
+        if realtime is not None:
+            realtime.disconnect()
         if self._transport.lifeline is self._transport.pool.lifeline:
             self._transport.pool.close()
         else:

@@ -111,7 +111,7 @@ class Dispatcher:
         """
         dropped: list[Job] = []
         with self._changed:
-            if self._closed:
+            if self._closed and job.droppable:
                 return True
             if job.droppable and not self.has_room():
                 if self.full.policy in ("block", "disconnect") and not force:
@@ -178,12 +178,11 @@ class Dispatcher:
         return threading.current_thread() is self._thread
 
     def close(self) -> None:
-        """Take nothing more and forget what waits; a job under way goes on to its end."""
+        """Take no more events and forget those that wait; reports still come, and a job under way ends by itself."""
         with self._changed:
             self._closed = True
-            self._jobs.clear()
+            self._jobs = deque(job for job in self._jobs if not job.droppable)
             self._bytes = self._droppable = 0
-            self._changed.notify_all()
 
     def reopen(self) -> None:
         """Take jobs again after :meth:`close`."""

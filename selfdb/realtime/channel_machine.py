@@ -129,6 +129,7 @@ class ChannelMachine:
         self._online = False
         self._ever_joined = False
         self._joiners: list[tuple[Waiter, float]] = []
+        self._patient = False
         self._join_due: float | None = None
         self._rejoin_at: float | None = None
         self._rejoins = 0
@@ -158,7 +159,9 @@ class ChannelMachine:
         """Subscribe. With a waiter its outcome is settled within ``timeout``; without one it may take its time."""
         if self.state is ChannelState.JOINED:
             return [] if waiter is None else [Settled(waiter)]
-        if waiter is not None:
+        if waiter is None:
+            self._patient = True
+        else:
             self._joiners.append((waiter, now + timeout))
         if self.state in (ChannelState.JOINING, ChannelState.ERRORED):
             return []
@@ -252,7 +255,7 @@ class ChannelMachine:
             self._joiners = [(waiter, until) for waiter, until in self._joiners if until > now]
             error = APITimeoutError(f"the server did not answer the join of {self.topic} in time")
             actions += [Settled(waiter, error=error) for waiter in late]
-        if self.state is ChannelState.JOINING and late and not self._joiners and not self._ever_joined:
+        if self.state is ChannelState.JOINING and late and not (self._joiners or self._ever_joined or self._patient):
             actions += self._withdraw()
         elif self._join_due is not None and self._join_due <= now:
             actions += self._join_timed_out(now)
@@ -304,7 +307,11 @@ class ChannelMachine:
         waiting, self._joiners = self._joiners, []
         actions += [Settled(waiter) for waiter, _ in waiting]
         ready, self._buffer = self._buffer, []
-        actions += [self._send(push) for push in ready if push.deadline > now]
+        for push in ready:
+            if push.deadline > now:
+                actions.append(self._send(push))
+            else:
+                actions.append(Settled(push.waiter, error=self._unanswered()))
         return actions
 
     def _join_refused(self, response: Any, now: float) -> list[Action]:
@@ -369,6 +376,7 @@ class ChannelMachine:
 
     def _give_up(self, error: SelfDBError) -> list[Action]:
         self._join_due = self._rejoin_at = None
+        self._patient = False
         waiting, self._joiners = self._joiners, []
         actions: list[Action] = [Settled(waiter, error=error) for waiter, _ in waiting]
         if self.state is not ChannelState.LEAVING and not self._online:
@@ -391,13 +399,15 @@ class ChannelMachine:
         return settled
 
     def _expire_pushes(self, now: float) -> list[Action]:
-        error = APITimeoutError(f"the server did not answer a push to {self.topic} in time")
         late = [push for push in self._buffer if push.deadline <= now]
         if late:
             self._buffer = [push for push in self._buffer if push.deadline > now]
         for ref in [ref for ref, push in self._pushes.items() if push.deadline <= now]:
             late.append(self._pushes.pop(ref))
-        return [Settled(push.waiter, error=error) for push in late]
+        return [Settled(push.waiter, error=self._unanswered()) for push in late]
+
+    def _unanswered(self) -> APITimeoutError:
+        return APITimeoutError(f"the server did not answer a push to {self.topic} in time")
 
     def _to(self, state: ChannelState) -> list[Action]:
         if self.state is state:

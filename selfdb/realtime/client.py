@@ -95,6 +95,7 @@ class Realtime:
         self._first_error: SelfDBError | None = None
         self._tried_path: str | None = None
         self._token: str | None = None
+        self._token_end: float | None = None
         self._renewing: str | None = None
         self._refused_token: str | None = None
         for channel in self._channels.values():
@@ -138,6 +139,7 @@ class Realtime:
             raise APITimeoutError(f"{self._transport.base.origin} was not connected within {timeout:g} s")
         error = self._first_error
         if error is not None:
+            self._link.close()
             raise error
 
     def disconnect(self) -> None:
@@ -258,7 +260,7 @@ class Realtime:
         if self._ever_connected:
             self._renew_if_ending()
         tokens = transport.keeper.current()
-        self._token = None if tokens is None else tokens.access
+        self._take(None if tokens is None else tokens.access)
         path = self._path or self._tried_path or PATHS[0]
         base = transport.base.text.replace("http", "ws", 1)
         query = ["vsn=2.0.0"] + [f"{name}={quote(value, safe='')}" for name, value in transport.identity.items()]
@@ -279,7 +281,7 @@ class Realtime:
             if self._path is None:
                 self._path = self._tried_path or PATHS[0]
             self._ever_connected = True
-            self._refused_token = None
+            self._refused_token = self._first_error = None
             self._perform(self._machine.opened(self._clock.monotonic()))
         self._standing.set()
 
@@ -377,20 +379,23 @@ class Realtime:
             return
         if tokens.access != self._token:
             if self._machine.takes_token():
-                self._token = tokens.access
+                self._take(tokens.access)
                 self._perform(self._machine.push_token(tokens.access))
-            elif self._ends_within(self._token, REOPEN_BEFORE):
+            elif self._token_end is not None and self._token_end - self._clock.time() < REOPEN_BEFORE:
                 self._link.drop("the access token is about to end; connecting with the new one")
-        elif self._renewing != tokens.access and tokens.refresh and keeper.expires_within(RENEW_BEFORE):
+        elif self._token_end is not None and tokens.refresh is not None and self._renewing != tokens.access:
+            if self._token_end - self._clock.time() >= RENEW_BEFORE:
+                return
             self._renewing = tokens.access
             # Not here: the answer may take its time, and the heartbeat must not wait for it.
             threading.Thread(
                 target=self._renew, args=(tokens.access,), name="selfdb-realtime-renew", daemon=True
             ).start()
 
-    def _ends_within(self, token: str, seconds: float) -> bool:
-        end = expiry_of(token)
-        return end is not None and end - self._clock.time() < seconds
+    def _take(self, token: str | None) -> None:
+        """``token`` is what the server knows us by now."""
+        self._token = token
+        self._token_end = None if token is None else expiry_of(token)
 
     # Actions
 
