@@ -6,12 +6,15 @@ from contextlib import asynccontextmanager
 from typing import Any, AsyncIterator, Dict, Optional
 
 from fastapi import FastAPI
+from starlette.routing import WebSocketRoute
 
 from .._version import __version__
 from .clock import Clock
 from .documented import SECURITY_SCHEMES
 from .errors import install_error_handlers
 from .gate import Gate
+from .realtime.endpoint import Endpoint
+from .realtime.hub import Hub
 from .routes import buckets, files, rows, system, tables, users
 from .services import open_services
 from .settings import Settings
@@ -42,6 +45,10 @@ def create_app(settings: Settings, *, clock: Optional[Clock] = None) -> FastAPI:
         app.include_router(module.router)
     # Newer FastAPI keeps an included router whole, so that `app.routes` does not name what is in it.
     app.state.routes = [route for module in modules for route in module.router.routes]
+    hub = Hub(services)
+    app.state.hub = hub
+    app.router.routes.append(WebSocketRoute("/realtime/socket/websocket", Endpoint(hub, mirrors=False)))
+    app.router.routes.append(WebSocketRoute("/realtime/socket", Endpoint(hub, mirrors=True)))
     _describe(app)
     app.add_middleware(Gate, services=services)
     return app
@@ -49,7 +56,10 @@ def create_app(settings: Settings, *, clock: Optional[Clock] = None) -> FastAPI:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    hub: Hub = app.state.hub
+    await hub.start()
     yield
+    await hub.stop()
     app.state.services.close()
 
 

@@ -7,7 +7,7 @@ import threading
 from collections import deque
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Callable, Deque, Iterator, List, TypeVar, Union
+from typing import Any, Callable, Deque, Dict, Iterator, List, TypeVar, Union, cast
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -17,15 +17,17 @@ from sqlalchemy.pool import QueuePool
 
 from .schema import DATA_SCHEMA, SYSTEM_SCHEMA
 
-__all__ = ["Database", "after_commit", "create_namespaces", "lock", "try_lock"]
+__all__ = ["Database", "after_commit", "before_commit", "create_namespaces", "lock", "try_lock"]
 
 _AFTER_COMMIT = "selfdb_after_commit"
+_BEFORE_COMMIT = "selfdb_before_commit"
 _BUSY_SECONDS = 30
 #: PostgreSQL's "serialization failure" and "deadlock detected": the transaction may simply be done again.
 _AGAIN = {"40001", "40P01"}
 _TRIES = 5
 
 T = TypeVar("T")
+C = TypeVar("C", bound=Callable[[], None])
 
 
 class Database:
@@ -99,11 +101,14 @@ class Database:
     @contextmanager
     def _transaction(self, done: List[Callable[[], None]]) -> Iterator[Connection]:
         with self._writing.connect() as connection, connection.begin():
-            connection.info[_AFTER_COMMIT] = done
+            last: Dict[str, Callable[[], None]] = {}
+            connection.info.update({_AFTER_COMMIT: done, _BEFORE_COMMIT: last})
             try:
                 yield connection
+                for callback in last.values():
+                    callback()
             finally:
-                del connection.info[_AFTER_COMMIT]
+                del connection.info[_AFTER_COMMIT], connection.info[_BEFORE_COMMIT]
 
     def folded(self, expression: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:
         """``expression`` in lower case by Unicode's rules, whatever the locale of the database."""
@@ -111,6 +116,13 @@ class Database:
             return sa.func.selfdb_lower(expression, type_=sa.Text())
         text = sa.cast(expression, sa.Text())
         return sa.func.lower(sa.collate(text, "und-x-icu") if self._icu else text, type_=sa.Text())
+
+    def detached(self) -> Any:
+        """A new connection of the driver's own, outside the pool; whoever asked for it closes it."""
+        proxy = self._engine.raw_connection()
+        connection = proxy.driver_connection
+        proxy.detach()
+        return connection
 
     def close(self) -> None:
         """Close all connections; harmless when done twice."""
@@ -120,6 +132,17 @@ class Database:
 def after_commit(connection: Connection, callback: Callable[[], None]) -> None:
     """Run ``callback`` when the write transaction of ``connection`` has been committed, never if it is not."""
     connection.info[_AFTER_COMMIT].append(callback)
+
+
+def before_commit(connection: Connection, name: str, make: Callable[[], C]) -> C:
+    """What the write transaction of ``connection`` calls as its last act under ``name``; ``make`` makes it once.
+
+    It may still change the database; it is not called when the transaction is rolled back.
+    """
+    last: Dict[str, Callable[[], None]] = connection.info[_BEFORE_COMMIT]
+    if name not in last:
+        last[name] = make()
+    return cast(C, last[name])
 
 
 def lock(connection: Connection, name: str) -> None:

@@ -12,6 +12,9 @@ from typing import Optional, Tuple
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from .errors import ApiError
+from .realtime.endpoint import from_query
+from .realtime.refusal import refuse
 from .services import Services
 
 __all__ = ["Gate"]
@@ -34,6 +37,9 @@ class Gate:
         self._services = services
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await self._socket(scope, receive, send)
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -61,10 +67,42 @@ class Gate:
                     (time.perf_counter() - began) * 1000,
                 )
 
+    async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A websocket's handshake is refused like a request; what follows it is the application's."""
+        began = time.perf_counter()
+        status: Optional[int] = None
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "websocket.accept":
+                status = 101
+            elif status is None:
+                status = int(message.get("status", 403))
+            await send(message)
+
+        try:
+            refusal = self._judge(Headers(scope=scope).get("x-api-key") or from_query(scope, "x-api-key"))
+            if refusal is None:
+                await self._app(scope, receive, watched)
+            else:
+                await refuse(scope, watched, ApiError(*refusal))
+        except Exception:
+            logger.exception("a websocket at %s failed", _path(scope))
+            if status is None:
+                await refuse(scope, watched, ApiError(500, "Internal server error"))
+            elif status == 101:
+                await send({"type": "websocket.close", "code": 1011, "reason": "internal error"})
+        finally:
+            if self._services.settings.access_log:
+                took = (time.perf_counter() - began) * 1000
+                access_log.info("WEBSOCKET %s %s %.1fms", _path(scope), status or "-", took)
+
     def _refusal(self, scope: Scope) -> Optional[Tuple[int, str]]:
         if scope["method"] == "OPTIONS" or scope["path"] in _OPEN_PATHS:
             return None
-        key = Headers(scope=scope).get("x-api-key")
+        return self._judge(Headers(scope=scope).get("x-api-key"))
+
+    def _judge(self, key: Optional[str]) -> Optional[Tuple[int, str]]:
         if not key:
             return 406, "Missing required header: X-API-Key"
         if not self._services.is_api_key(key):

@@ -16,6 +16,7 @@ import uvicorn
 from .app import create_app
 from .clock import Clock
 from .folderlock import FolderLock
+from .realtime.protocol import SocketProtocol
 from .services import Services
 from .settings import Settings
 
@@ -24,6 +25,8 @@ __all__ = ["Listener", "listening"]
 #: How long requests under way may take to end when the server stops, seconds.
 _GRACE_SECONDS = 5
 _BACKLOG = 2048
+#: What a socket may say at once, bytes.
+_LARGEST_FRAME = 1024 * 1024
 
 
 class Listener(uvicorn.Server):
@@ -74,7 +77,11 @@ def listening(settings: Settings, clock: Optional[Clock] = None) -> Iterator[Lis
             app,
             loop="asyncio",
             http="h11",
-            ws="none",
+            ws=SocketProtocol,
+            ws_max_size=_LARGEST_FRAME,
+            # The clients' heartbeats tell who is there.
+            ws_ping_interval=None,
+            ws_per_message_deflate=False,
             lifespan="on",
             # Our own log has no queries; a proxy's word about the client's address is not taken.
             access_log=False,

@@ -179,5 +179,22 @@ def _storage(op: Operations) -> None:
     op.create_index("ix__selfdb_files_owner_id", "_selfdb_files", ["owner_id"])
 
 
+def _events(op: Operations) -> None:
+    """Realtime: what sockets are to be told."""
+    op.create_table(
+        "_selfdb_events",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("kind", Text, nullable=False),
+        sa.Column("table_id", Text),
+        sa.Column("topic", Text),
+        sa.Column("payload", Text, nullable=False),
+        sa.Column("size", sa.Integer, nullable=False),
+        sa.Column("created_at", UtcDateTime, nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix__selfdb_events_created_at", "_selfdb_events", ["created_at"])
+
+
 #: Position is version: the first step makes version 1.
-STEPS: Sequence[Step] = (_first,)
+STEPS: Sequence[Step] = (_first, _events)

@@ -17,6 +17,7 @@ from .access import Principal
 from .columntypes import shown, timestamp_text
 from .errors import ApiError
 from .query import SortOrder, contains, ordered
+from .realtime import outbox
 from .services import Services
 from .shapes import Column, Shape
 from .tables import TableRecord
@@ -126,6 +127,8 @@ def insert(
     except DBAPIError as problem:
         _refuse(problem)
         raise
+    if record.realtime_enabled:
+        outbox.row_changed(connection, services, record.id, record.name, "INSERT", new=row, old=None)
     return row
 
 
@@ -162,10 +165,21 @@ def update(
     except DBAPIError as problem:
         _refuse(problem)
         raise
-    return {**old, **values}
+    new = {**old, **values}
+    if record.realtime_enabled:
+        outbox.row_changed(connection, services, record.id, record.name, "UPDATE", new=new, old=old)
+    return new
 
 
-def delete(connection: Connection, caller: Principal, table_id: str, row_id: str, *, id_column: str = "id") -> None:
+def delete(
+    connection: Connection,
+    services: Services,
+    caller: Principal,
+    table_id: str,
+    row_id: str,
+    *,
+    id_column: str = "id",
+) -> None:
     """Delete the one row whose ``id_column`` is ``row_id``.
 
     :raises ApiError: 404, 403; 400 for a column that does not fit; 409 when more than one row matches.
@@ -173,8 +187,10 @@ def delete(connection: Connection, caller: Principal, table_id: str, row_id: str
     record = tables.find_and_count(connection, table_id, -1)
     tables.permit_change(record, caller)
     shape = record.shape
-    seq, _ = _one_row(connection, shape, row_id, id_column)
+    seq, old = _one_row(connection, shape, row_id, id_column)
     connection.execute(sa.delete(shape.table).where(shape.seq == seq))
+    if record.realtime_enabled:
+        outbox.row_changed(connection, services, record.id, record.name, "DELETE", new=None, old=old)
 
 
 def _refuse_unknown(shape: Shape, given: Mapping[str, Any]) -> None:

@@ -18,6 +18,7 @@ __all__ = [
     "Text",
     "UtcDateTime",
     "buckets",
+    "events",
     "files",
     "idempotency",
     "refresh_tokens",
@@ -193,4 +194,23 @@ idempotency = sa.Table(
     sa.Column("body", Text),
     sa.Column("created_at", UtcDateTime, nullable=False),
     sa.Index("ix__selfdb_idempotency_owner_created_at", "owner", "created_at"),
+)
+
+#: What sockets are to be told, written in the transaction of the change itself. Ids grow in the order of the
+#: commits (see ``realtime.outbox``), so whoever has read one id has missed none below it.
+events = sa.Table(
+    "_selfdb_events",
+    system,
+    sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), primary_key=True),
+    # INSERT, UPDATE and DELETE are for the sockets; other kinds are for the servers.
+    sa.Column("kind", Text, nullable=False),
+    # No foreign key: it is to tell of tables that are gone.
+    sa.Column("table_id", Text),
+    sa.Column("topic", Text),
+    sa.Column("payload", Text, nullable=False),
+    # Characters of the payload, so that a reader can bound what it asks for.
+    sa.Column("size", sa.Integer, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False, index=True),
+    # Numbers are not given out again after old rows are removed.
+    sqlite_autoincrement=True,
 )

@@ -24,6 +24,7 @@ from .migrations import migrate
 from .objects import ObjectStore
 from .passwords import Passwords
 from .privatefiles import make_private_folder, write_secret
+from .realtime.doorbell import Doorbell
 from .schema import files
 from .schema import settings as stored
 from .settings import Settings
@@ -51,6 +52,8 @@ class Services:
     api_key_file: Optional[Path] = None
     in_flight: InFlight = field(default_factory=InFlight)
     initialized: bool = False
+    #: Rung after each commit that sockets may want to know of.
+    doorbell: Doorbell = field(default_factory=Doorbell)
 
     def is_api_key(self, candidate: str) -> bool:
         """Whether ``candidate`` is the API key, in a time that does not tell how much of it is."""

@@ -19,6 +19,7 @@ from sqlalchemy.engine import Connection
 
 from .bearer import ACCESS, REFRESH, Claims
 from .errors import ApiError
+from .realtime import outbox
 from .schema import refresh_tokens, sessions, users
 from .services import Services
 
@@ -232,20 +233,24 @@ def mark_used(services: Services, refresh_id: str) -> None:
 
 
 def end_session(services: Services, connection: Connection, session_id: str) -> None:
-    """End one session; its tokens are dead from the commit on."""
-    connection.execute(
-        sessions.update()
-        .where(sessions.c.id == session_id, sessions.c.revoked_at.is_(None))
-        .values(revoked_at=services.clock.now())
-    )
+    """End one session; its tokens are dead from the commit on, and its sockets a moment later."""
+    _end(services, connection, sessions.c.id == session_id)
 
 
 def end_sessions_of(services: Services, connection: Connection, user_id: str, *, but: Optional[str] = None) -> None:
     """End all sessions of a user, except the one with id ``but``."""
-    ended = sa.and_(sessions.c.user_id == user_id, sessions.c.revoked_at.is_(None))
-    if but is not None:
-        ended = sa.and_(ended, sessions.c.id != but)
-    connection.execute(sessions.update().where(ended).values(revoked_at=services.clock.now()))
+    whose = sessions.c.user_id == user_id
+    _end(services, connection, whose if but is None else sa.and_(whose, sessions.c.id != but))
+
+
+def _end(services: Services, connection: Connection, which: sa.ColumnElement[bool]) -> None:
+    ended = connection.execute(
+        sessions.update()
+        .where(which, sessions.c.revoked_at.is_(None))
+        .values(revoked_at=services.clock.now())
+        .returning(sessions.c.id)
+    )
+    outbox.sessions_ended(connection, services, list(ended.scalars()))
 
 
 def named_by(services: Services, token: str) -> Optional[Tuple[str, str]]:

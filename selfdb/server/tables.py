@@ -21,6 +21,7 @@ from .access import Principal
 from .columntypes import shown, timestamp_text
 from .errors import ApiError
 from .query import SortOrder, as_id, contains, ordered
+from .realtime import outbox
 from .schema import tables as catalog
 from .services import Services
 from .shapes import Layout, Shape, shape_of
@@ -272,7 +273,10 @@ def update(connection: Connection, services: Services, record: TableRecord, chan
     """
     if not changes:
         return record
-    return _save(connection, services, record, changes)
+    saved = _save(connection, services, record, changes)
+    if (saved.name, saved.public) != (record.name, record.public):
+        outbox.table_changed(connection, services, saved.id, name=saved.name, public=saved.public)
+    return saved
 
 
 def save_layout(connection: Connection, services: Services, record: TableRecord, layout: Layout) -> TableRecord:
@@ -280,17 +284,18 @@ def save_layout(connection: Connection, services: Services, record: TableRecord,
     return _save(connection, services, record, {"table_schema": layout.dump()})
 
 
-def delete(connection: Connection, record: TableRecord) -> None:
+def delete(connection: Connection, services: Services, record: TableRecord) -> None:
     """Drop the table and its rows."""
     connection.execute(sa.delete(catalog).where(catalog.c.id == record.id))
     datatables.drop(connection, record.shape)
+    outbox.table_changed(connection, services, record.id, name=None, public=False)
 
 
 def delete_owned(connection: Connection, services: Services, user_id: str) -> None:
     """Drop every table of a user who is about to be deleted."""
     owned = sa.select(catalog).where(catalog.c.owner_id == user_id).order_by(catalog.c.id).with_for_update()
     for row in connection.execute(owned).all():
-        delete(connection, record_of(connection, row))
+        delete(connection, services, record_of(connection, row))
 
 
 def check_default(column: Any) -> None:

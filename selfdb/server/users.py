@@ -15,6 +15,7 @@ from .access import Principal
 from .database import lock
 from .errors import ApiError, invalid
 from .query import SortOrder, as_id, contains, ordered
+from .realtime import outbox
 from .schema import users
 from .services import Services
 from .settings import DEFAULT_ADMIN_PASSWORD, SettingsError, is_loopback
@@ -270,6 +271,8 @@ def change(
         connection.execute(users.update().where(users.c.id == user_id).values(**values))
     except IntegrityError:
         raise _taken() from None
+    if "role" in values and values["role"] != user.role:
+        outbox.role_changed(connection, services, user_id, values["role"])
     if values.get("is_active") is False:
         sessions.end_sessions_of(services, connection, user_id)
     elif password_hash is not None:
@@ -298,6 +301,7 @@ def delete(services: Services, connection: Connection, user_id: str) -> None:
     lock(connection, "roles")
     user = _by_id(connection, user_id)
     _keep_an_admin(connection, user)
+    sessions.end_sessions_of(services, connection, user_id)
     tables.delete_owned(connection, services, user_id)
     buckets.delete_owned(connection, services, user_id)
     connection.execute(users.delete().where(users.c.id == user_id))

@@ -105,12 +105,12 @@ def update_row(
     "/{row_id:selfdb_any_text}", status_code=204, response_class=Response, responses=responses(400, 403, 404, 409, 422)
 )
 def delete_row(
-    table_id: TableId, row_id: RowId, caller: SignedIn, write: Write, id_column: IdColumn = "id"
+    table_id: TableId, row_id: RowId, services: ServicesDep, caller: SignedIn, write: Write, id_column: IdColumn = "id"
 ) -> Response:
     """Delete the one row that matches."""
 
     def effect(connection: sa.Connection) -> Reply:
-        rows.delete(connection, caller, table_id, row_id, id_column=id_column)
+        rows.delete(connection, services, caller, table_id, row_id, id_column=id_column)
         return Reply(204)
 
     return write.run(effect, owner_only(table_id, caller) if write.keyed else None)

@@ -109,13 +109,13 @@ def update_table(
 
 
 @router.delete("/{table_id}", status_code=204, response_class=Response, responses=responses(400, 403, 404, 409, 422))
-def delete_table(table_id: TableId, caller: SignedIn, write: Write) -> Response:
+def delete_table(table_id: TableId, services: ServicesDep, caller: SignedIn, write: Write) -> Response:
     """Drop a table with its rows."""
 
     def effect(connection: sa.Connection) -> Reply:
         record = tables.find(connection, table_id, lock="shape")
         tables.permit_change(record, caller)
-        tables.delete(connection, record)
+        tables.delete(connection, services, record)
         return Reply(204)
 
     return write.run(effect, owner_only(table_id, caller) if write.keyed else None)
