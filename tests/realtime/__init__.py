@@ -1,0 +1,1 @@
+"""Tests of realtime: the client, and the embedded server over raw sockets."""
