@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 from ..exceptions import InvalidRequestError
 from .arguments import whole_number
-from .clock import SYSTEM_CLOCK, Clock
 from .forks import renew_after_fork
 
 __all__ = ["Dispatcher", "Full", "Job"]
@@ -83,26 +82,26 @@ class Dispatcher:
         full: Full | None = None,
         on_error: Callable[[BaseException], object] | None = None,
         name: str = "selfdb-dispatch",
-        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.full = (full or Full()).checked()
         self._on_error = on_error
         self._name = name
-        self._clock = clock
         renew_after_fork(self)
         self._renew_in_child()
 
     def _renew_in_child(self) -> None:
-        self._changed = threading.Condition(threading.Lock())
+        self._changed = threading.Condition()  # re-entrant: a signal handler may put where its thread just puts
         self._jobs: deque[Job] = deque()
         self._droppable = 0
         self._bytes = 0
         self._thread: threading.Thread | None = None
         self._closed = False
 
-    def has_room(self) -> bool:
-        """Whether one more job would fit."""
-        return self._droppable < self.full.max_items and self._bytes < self.full.max_bytes
+    def has_room(self, size: int = 0) -> bool:
+        """Whether one more job of ``size`` bytes would fit; into an empty queue any does."""
+        if not self._droppable:
+            return True
+        return self._droppable < self.full.max_items and self._bytes + size <= self.full.max_bytes
 
     def put(self, job: Job, *, force: bool = False) -> bool:
         """Queue ``job``; returns false if the policy is not to drop, and there is no room.
@@ -113,30 +112,37 @@ class Dispatcher:
         with self._changed:
             if self._closed and job.droppable:
                 return True
-            if job.droppable and not self.has_room():
+            if job.droppable and not self.has_room(job.size):
                 if self.full.policy in ("block", "disconnect") and not force:
                     return False
-                if self.full.policy == "drop_newest" and not force:
-                    dropped.append(job)
+                if self.full.policy != "drop_newest" or force:
+                    self._make_room(job.size, dropped)
                 else:
-                    self._make_room(dropped)
-            if job not in dropped:
-                self._jobs.append(job)
-                self._bytes += job.size
-                self._droppable += job.droppable
-                if self._thread is None:
-                    self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
-                    self._thread.start()
-                elif len(self._jobs) == 1:
-                    self._changed.notify()
+                    dropped.append(job)
+            if not dropped or dropped[0] is not job:
+                self._append(job)
         for lost in dropped:
             if lost.dropped is not None:
                 lost.dropped()
         return True
 
-    def _make_room(self, dropped: list[Job]) -> None:
+    def _append(self, job: Job) -> None:
+        self._jobs.append(job)
+        self._bytes += job.size
+        self._droppable += job.droppable
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+            try:
+                self._thread.start()
+            except RuntimeError:  # there are too many, or the interpreter is about to end
+                self._thread = None
+                log.exception("no thread for callbacks could be started; the next event tries again")
+        else:
+            self._changed.notify()
+
+    def _make_room(self, size: int, dropped: list[Job]) -> None:
         kept: list[Job] = []
-        while self._jobs and not self.has_room():
+        while self._jobs and not self.has_room(size):
             oldest = self._jobs.popleft()
             if oldest.droppable:
                 dropped.append(oldest)
@@ -149,18 +155,17 @@ class Dispatcher:
     def _work(self) -> None:
         while True:
             with self._changed:
-                if not self._jobs:
+                if not self._jobs and not self._closed:
                     self._changed.wait(self.IDLE_SECONDS)
                 if not self._jobs:
-                    if threading.current_thread() is self._thread:
-                        self._thread = None
+                    self._thread = None
                     return
                 job = self._jobs.popleft()
                 self._bytes -= job.size
                 self._droppable -= job.droppable
             try:
                 job.run()
-            except Exception as error:
+            except BaseException as error:
                 log.exception("a callback failed")
                 self._report(error)
             del job  # an idle thread must not keep the last event alive
@@ -178,11 +183,16 @@ class Dispatcher:
         return threading.current_thread() is self._thread
 
     def close(self) -> None:
-        """Take no more events and forget those that wait; reports still come, and a job under way ends by itself."""
+        """Take no more events and forget those that wait; reports still come, and a job under way ends by itself.
+
+        The thread ends when there is nothing more to do.
+        """
         with self._changed:
             self._closed = True
+            self._changed.notify()
             self._jobs = deque(job for job in self._jobs if not job.droppable)
-            self._bytes = self._droppable = 0
+            self._bytes = sum(job.size for job in self._jobs)
+            self._droppable = 0
 
     def reopen(self) -> None:
         """Take jobs again after :meth:`close`."""

@@ -1,8 +1,8 @@
 """One supervised WebSocket on one daemon thread: it opens, beats, notices a dead peer, reopens and closes.
 
 It knows no protocol: a :class:`LinkProtocol` says where to connect, what to do with messages and when it wants to be
-asked again. `websocket-client` makes the connection (TLS, proxies, handshake); after that the socket does not block, so
-that neither a slow reader nor a slow sender at the other end can hold up a heartbeat or a close.
+asked again. Once a connection stands its socket does not block, so that neither a slow reader nor a slow sender at the
+other end can hold up a heartbeat or a close.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from typing import Any, NamedTuple, Optional, Protocol, Union
 
 import websocket
 
-from ..exceptions import APIConnectionError, APITimeoutError, RealtimeError, SelfDBError
+from ..exceptions import APIConnectionError, RealtimeError, SelfDBError
 from .clock import SYSTEM_CLOCK, Clock
 from .forks import renew_after_fork
-from .messages import connection_error, error_for_answer
 from .wsframes import BINARY, CLOSE, PING, PONG, TEXT, FrameDecoder, FrameError
+from .wsopen import Address, Opening, shut_down
 
-__all__ = ["Address", "Link", "LinkProtocol", "LinkState"]
+__all__ = ["Address", "After", "Link", "LinkProtocol", "LinkState"]
 
 log = logging.getLogger("selfdb.websocket")
 
@@ -52,25 +52,19 @@ class LinkState(str, enum.Enum):
     CLOSING = "closing"
 
 
-class Address(NamedTuple):
-    """Where to connect this time.
+class After(enum.Enum):
+    """What to do after an attempt that failed."""
 
-    :ivar url: ``ws://`` or ``wss://``; may hold secrets, so it is never shown.
-    :ivar origin: what may be shown of it.
-    :ivar headers: for the handshake.
-    :ivar proxy: an ``http://`` or ``socks5://`` URL, or ``None``.
-    :ivar context: for TLS.
-    """
-
-    url: str
-    origin: str
-    headers: Sequence[str] = ()
-    proxy: Optional[str] = None
-    context: Optional[ssl.SSLContext] = None
+    STOP = "stop"
+    LATER = "later"
+    AT_ONCE = "at once"
 
 
 class LinkProtocol(Protocol):
-    """What a link asks its owner. Everything is called on the link's thread, one at a time."""
+    """What a link asks its owner. Everything is called on the link's thread, one at a time.
+
+    What it raises by mistake costs the connection, not the link.
+    """
 
     def address(self) -> Address:
         """Where to connect; asked before each attempt. What it raises counts as a failed attempt."""
@@ -90,8 +84,8 @@ class LinkProtocol(Protocol):
     def lost(self, error: SelfDBError) -> None:
         """The connection that stood is gone; another will be tried."""
 
-    def refused(self, error: SelfDBError) -> bool:
-        """An attempt to connect failed; returns whether to go on trying."""
+    def refused(self, error: SelfDBError) -> After:
+        """An attempt to connect failed; returns whether to go on trying, and when."""
 
 
 class _Stop(Exception):
@@ -105,12 +99,18 @@ class _Lost(Exception):
         self.error = error
 
 
+class _Outgoing(NamedTuple):
+    frame: bytes
+    message: bool
+
+
 class Link:
     """A supervised connection. Its methods may be called from any thread; from callbacks and signal handlers too.
 
     :param protocol: see :class:`LinkProtocol`.
     :param connect_timeout: seconds for one attempt, look-up and handshake included.
     :param steps: seconds before each attempt to reopen; from 1 s on 20 % more or less at random.
+    :param on_state: called with each new state, in their order, on any thread, with a lock held: it must not wait.
     :param random: a source of floats in [0, 1).
     :param max_unsent: bytes that may wait to be sent.
     :param max_message: bytes that one received message may have.
@@ -139,21 +139,21 @@ class Link:
         self._max_unsent = max_unsent
         self._max_message = max_message
         self.last_message_at: float | None = None
-        """When the latest message came, in seconds since the epoch."""
-        self._sock: Any = None
+        """When the server was heard of last, in seconds since the epoch."""
+        self._run: _Run | None = None
         renew_after_fork(self)
         self._renew_in_child()
 
     def _renew_in_child(self) -> None:
-        sock, self._sock = self._sock, None
-        if sock is not None:
-            with contextlib.suppress(OSError):
-                sock.close()  # the child's copy only; the connection is the parent's
+        run, self._run = self._run, None
+        if run is not None:
+            run.let_go()  # the child's copies only; the connection is the parent's
         self._lock = threading.RLock()  # a signal handler may close what its own thread is sending on
-        self._unsent: deque[bytes] = deque()
+        self._unsent: deque[_Outgoing] = deque()
         self._unsent_bytes = 0
+        self._begun = 0
+        """Bytes of the first frame that are on their way."""
         self._thread: threading.Thread | None = None
-        self._run: _Run | None = None
         self.state = LinkState.DISCONNECTED
 
     def start(self) -> None:
@@ -163,8 +163,8 @@ class Link:
                 return
             self._run = run = _Run()
             self._thread = threading.Thread(target=self._supervise, args=(run,), name="selfdb-link", daemon=True)
-        self._set_state(run, LinkState.CONNECTING)
-        self._thread.start()
+            self._set_state(run, LinkState.CONNECTING)
+            self._thread.start()
 
     def send(self, data: Union[str, bytes]) -> None:
         """Queue one message; ``str`` as text, ``bytes`` as binary. Returns at once.
@@ -177,11 +177,12 @@ class Link:
         with self._lock:
             if self._unsent and self._unsent_bytes + len(frame) > self._max_unsent:
                 raise RealtimeError("the send queue is full: the server does not read what it is sent")
-            self._unsent.append(frame)
-            self._unsent_bytes += len(frame)
-            run = self._run
-        if run is not None:
-            run.wake()
+            self._enqueue(_Outgoing(frame, True))
+        self.wake()
+
+    def _enqueue(self, outgoing: _Outgoing) -> None:
+        self._unsent.append(outgoing)
+        self._unsent_bytes += len(outgoing.frame)
 
     def wake(self) -> None:
         """Have the protocol's ``tick`` called soon."""
@@ -197,16 +198,30 @@ class Link:
             run.wake()
 
     def discard_unsent(self) -> int:
-        """Forget what waits to be sent; returns how many messages that were."""
+        """Forget the messages that wait to be sent, but for one that is half on its way; returns how many those are."""
         with self._lock:
-            count = len(self._unsent)
-            self._unsent.clear()
-            self._unsent_bytes = 0
+            kept = [self._unsent[0]] if self._begun and self._unsent else []
+            count = sum(waiting.message for waiting in self._unsent) - sum(waiting.message for waiting in kept)
+            self._unsent = deque(kept)
+            self._unsent_bytes = sum(len(waiting.frame) for waiting in kept)
         return count
 
     def runs_here(self) -> bool:
         """Whether the calling thread is the link's own."""
         return threading.current_thread() is self._thread
+
+    def stop(self) -> None:
+        """Begin to close; returns at once. Nothing but :meth:`close` is to be called after it."""
+        with self._lock:
+            run = self._run
+            if run is None or run.stopped.is_set():
+                return
+            self._set_state(run, LinkState.CLOSING)
+            run.stopped.set()
+        run.wake()
+        opening = run.opening
+        if opening is not None:
+            opening.abort()
 
     def close(self, timeout: float | None = None) -> int:
         """End the connection for good; returns how many messages could not be sent any more.
@@ -214,35 +229,32 @@ class Link:
         Returns within ``timeout`` (2 s by default) even if the peer is silent: the thread is left behind then, and
         ends when its socket does. Called on the link's own thread it does not wait for itself.
         """
+        self.stop()
         run = self._run
         if run is None:
             return 0
-        self._set_state(run, LinkState.CLOSING)
-        run.stopped.set()
-        run.wake()
         if not self.runs_here() and not run.ended.wait(self.CLOSE_SECONDS if timeout is None else timeout):
-            self._abort()
+            sock = run.sock
+            if sock is not None:
+                shut_down(sock)
         with self._lock:
-            if self._run is run:
-                self._run = None
-        self._set_state(run, LinkState.DISCONNECTED)
-        return self.discard_unsent()
-
-    def _abort(self) -> None:
-        sock = self._sock
-        if sock is not None:
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
+            if self._run is not run:
+                return 0  # somebody else closed it at the same time, and started it anew perhaps
+            self._begun = 0
+            unsent = self.discard_unsent()
+            self._set_state(run, LinkState.DISCONNECTED)
+            self._run = None
+        return unsent
 
     def _set_state(self, run: _Run, state: LinkState) -> None:
         with self._lock:
-            if self._run not in (run, None) or self.state is state:
+            if self._run is not run or self.state is state:
                 return  # a run that was closed has no say any more
-            if run.stopped.is_set() and state not in (LinkState.DISCONNECTED, LinkState.CLOSING):
+            if run.stopped.is_set() and state is not LinkState.DISCONNECTED:
                 return
             self.state = state
-        if self._on_state is not None:
-            self._on_state(state)
+            if self._on_state is not None:
+                self._on_state(state)
 
     # The thread
 
@@ -251,22 +263,31 @@ class Link:
         try:
             while True:
                 try:
-                    ws = self._open(run)
+                    sock = self._open(run)
                 except SelfDBError as error:
                     log.debug("connecting failed: %s", error)
-                    if run.stopped.is_set() or not self._protocol.refused(error):
+                    if run.stopped.is_set():
                         return
+                    after = self._protocol.refused(error)
+                    if after is After.STOP:
+                        return
+                    if after is After.AT_ONCE:
+                        attempt = 0
                 else:
                     try:
-                        attempt = 0
-                        self._serve(run, ws)
+                        self._serve(run, sock)
                     except _Lost as lost:
                         log.debug("connection lost: %s", lost.error)
-                        self._set_state(run, LinkState.RECONNECTING)
-                        self._protocol.lost(lost.error)
+                        attempt = 0
+                        self._lose(run, lost.error)
+                    except _Stop:
+                        raise
+                    except Exception as error:
+                        log.exception("the owner of the connection failed; it is opened anew")
+                        self._lose(run, RealtimeError(f"the client failed: {type(error).__name__}"))
                     finally:
-                        self._forget(ws)
-                self._set_state(run, LinkState.RECONNECTING)
+                        run.sock = None
+                        sock.close()
                 seconds = self._steps[min(attempt, len(self._steps) - 1)]
                 if seconds >= 1:
                     seconds *= 0.8 + 0.4 * self._random()
@@ -277,13 +298,19 @@ class Link:
         except Exception:
             log.exception("the connection's thread failed")
         finally:
-            run.end()
-            with self._lock:
-                mine = self._run is run
-                if mine and not run.stopped.is_set():
-                    self._run = None
-            if mine:
-                self._set_state(run, LinkState.DISCONNECTED)
+            self._end(run)
+
+    def _end(self, run: _Run) -> None:
+        with self._lock:
+            self._set_state(run, LinkState.DISCONNECTED)
+            if self._run is run and not run.stopped.is_set():
+                self._run = None
+        run.end()
+
+    def _lose(self, run: _Run, error: SelfDBError) -> None:
+        self._begun = 0
+        self._set_state(run, LinkState.RECONNECTING)
+        self._protocol.lost(error)
 
     def _pause(self, run: _Run, seconds: float) -> None:
         """Wait before the next attempt; the protocol's own times go on."""
@@ -295,108 +322,81 @@ class Link:
             if left <= 0:
                 return
             due = self._protocol.tick()
-            self._clock.wait(run.stopped, left if due is None else max(0.001, min(left, due)))
+            wait = min(left, LONGEST_WAIT)
+            self._clock.wait(run.stopped, wait if due is None else max(0.001, min(wait, due)))
 
     def _open(self, run: _Run) -> Any:
-        if run.stopped.is_set():
-            raise _Stop
         run.drop = None
         address = self._protocol.address()
-        ws = websocket.WebSocket(
-            sslopt={} if address.context is None else {"context": address.context},
-            enable_multithread=False,
-            skip_utf8_validation=True,
-        )
-        ws.settimeout(self._connect_timeout)
-        # A time-out of the socket begins anew with each byte; this one does not.
-        guard = threading.Timer(self._connect_timeout, _shut, (ws,))
-        guard.daemon = True
-        guard.name = "selfdb-handshake"
-        guard.start()
+        run.opening = opening = Opening(address, self._connect_timeout, self._clock)
         try:
-            ws.connect(  # type: ignore[no-untyped-call]
-                address.url,
-                header=list(address.headers),
-                suppress_origin=True,
-                redirect_limit=0,
-                **_proxy_options(address.proxy),
-            )
-        except websocket.WebSocketBadStatusException as error:
-            raise _handshake_error(error, address.origin) from None
-        except Exception as error:  # noqa: BLE001 - whatever the handshake raises becomes ours
-            raise _opening_error(error, address.origin) from None
+            if run.stopped.is_set():
+                raise _Stop
+            sock = opening.run()
         finally:
-            guard.cancel()
-        sock: Any = ws.sock
-        self._sock = sock
-        sock.setblocking(False)
-        return ws
+            run.opening = None
+        run.sock = sock
+        return sock
 
-    def _forget(self, ws: Any) -> None:
-        self._sock = None
-        with contextlib.suppress(OSError, websocket.WebSocketException):
-            ws.shutdown()
-
-    def _serve(self, run: _Run, ws: Any) -> None:
+    def _serve(self, run: _Run, sock: Any) -> None:
         """Until the connection is lost or the link stopped."""
-        sock = ws.sock
         decoder = FrameDecoder(self._max_message)
-        outgoing = bytearray()
-        with selectors.DefaultSelector() as selector:
+        with contextlib.closing(selectors.DefaultSelector()) as selector:
+            run.selector = selector
             selector.register(run.waking, selectors.EVENT_READ)
-            selector.register(sock, selectors.EVENT_READ)
             self._set_state(run, LinkState.CONNECTED)
-            self._protocol.opened()
+            if not run.stopped.is_set():
+                self._protocol.opened()
             while True:
                 if run.stopped.is_set():
-                    self._say_goodbye(sock, outgoing)
+                    self._say_goodbye(sock, 1000)
                     raise _Stop
                 if run.drop is not None:
                     raise _Lost(APIConnectionError(run.drop))
                 due = self._protocol.tick()
-                self._take_unsent(outgoing)
-                self._write(sock, outgoing)
+                full = self._write(sock)
                 reading = self._protocol.ready_to_read()
-                wanted = (selectors.EVENT_READ if reading else 0) | (selectors.EVENT_WRITE if outgoing else 0)
-                pending = reading and isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
+                self._watch(selector, sock, (selectors.EVENT_READ * reading) | (selectors.EVENT_WRITE * full))
                 wait = LONGEST_WAIT if due is None else max(0.0, min(due, LONGEST_WAIT))
-                self._watch(selector, sock, wanted)
+                # What TLS has decrypted already does not make the socket readable.
+                pending = reading and isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
                 selector.select(0 if pending else wait if reading else min(wait, 0.05))
                 run.clear()
                 if reading:
-                    self._read(sock, decoder, outgoing)
+                    self._read(sock, decoder)
 
     @staticmethod
     def _watch(selector: selectors.BaseSelector, sock: Any, wanted: int) -> None:
-        known = selector.get_map().get(sock.fileno()) if sock.fileno() >= 0 else None
-        if sock.fileno() < 0:
-            raise _Lost(APIConnectionError("the connection was closed"))
+        known = selector.get_map().get(sock)
+        if known is not None and known.events != wanted:
+            selector.unregister(sock)
+            known = None
         if wanted and known is None:
             selector.register(sock, wanted)
-        elif not wanted and known is not None:
-            selector.unregister(sock)
-        elif known is not None and known.events != wanted:
-            selector.modify(sock, wanted)
 
-    def _take_unsent(self, outgoing: bytearray) -> None:
-        with self._lock:
-            while self._unsent and len(outgoing) < _READ_SIZE:
-                frame = self._unsent.popleft()
-                self._unsent_bytes -= len(frame)
-                outgoing += frame
-
-    @staticmethod
-    def _write(sock: Any, outgoing: bytearray) -> None:
-        while outgoing:
+    def _write(self, sock: Any) -> bool:
+        """Send what waits; returns whether the socket took no more before the end."""
+        while True:
+            with self._lock:
+                if not self._unsent:
+                    return False
+                first = self._unsent[0]
             try:
-                sent = sock.send(outgoing)
+                # A frame that TLS did not take must be offered again as it was.
+                self._begun += sock.send(memoryview(first.frame)[self._begun :])
             except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-                return
+                return True
             except OSError as error:
                 raise _Lost(_broken(error)) from None
-            del outgoing[:sent]
+            if self._begun < len(first.frame):
+                continue
+            with self._lock:
+                self._begun = 0
+                if self._unsent and self._unsent[0] is first:
+                    self._unsent.popleft()
+                    self._unsent_bytes -= len(first.frame)
 
-    def _read(self, sock: Any, decoder: FrameDecoder, outgoing: bytearray) -> None:
+    def _read(self, sock: Any, decoder: FrameDecoder) -> None:
         try:
             data = sock.recv(_READ_SIZE)
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
@@ -409,21 +409,29 @@ class Link:
         try:
             messages = decoder.feed(data)
         except FrameError as error:
+            self._say_goodbye(sock, 1002)
             raise _Lost(APIConnectionError(f"the server broke the WebSocket protocol: {error}")) from None
         for opcode, payload in messages:
             if opcode in (TEXT, BINARY):
                 self._protocol.received(opcode, payload)
             elif opcode == PING:
-                outgoing += websocket.ABNF.create_frame(payload, PONG).format()
+                self._pong(payload)
             elif opcode == CLOSE:
+                self._say_goodbye(sock, 1000)
                 raise _Lost(_closed_by_server(payload))
 
-    def _say_goodbye(self, sock: Any, outgoing: bytearray) -> None:
+    def _pong(self, payload: bytes) -> None:
+        frame = websocket.ABNF.create_frame(payload, PONG).format()
+        with self._lock:
+            if self._unsent_bytes + len(frame) <= self._max_unsent:  # else it does not read, and needs no answer
+                self._enqueue(_Outgoing(frame, False))
+
+    def _say_goodbye(self, sock: Any, code: int) -> None:
         """Send what waits and a close frame, for as long as the peer takes it at once."""
-        self._take_unsent(outgoing)
-        outgoing += websocket.ABNF.create_frame((1000).to_bytes(2, "big"), CLOSE).format()
-        with contextlib.suppress(_Lost):
-            self._write(sock, outgoing)
+        frame = websocket.ABNF.create_frame(code.to_bytes(2, "big"), CLOSE).format()
+        with contextlib.suppress(_Lost, OSError):
+            if not self._write(sock):
+                sock.send(frame)
 
 
 class _Run:
@@ -433,10 +441,12 @@ class _Run:
         self.stopped = threading.Event()
         self.ended = threading.Event()
         self.drop: str | None = None
+        self.opening: Opening | None = None
+        self.sock: Any = None
+        self.selector: Any = None
         self.waking, self._waker = socket.socketpair()
         self.waking.setblocking(False)
         self._waker.setblocking(False)
-        self._lock = threading.Lock()
 
     def wake(self) -> None:
         # A full buffer, or a pair that the ended thread has closed, means that nobody has to be woken.
@@ -444,60 +454,22 @@ class _Run:
             self._waker.send(b"\0")
 
     def clear(self) -> None:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(BlockingIOError):
             while self.waking.recv(4096):
                 pass
 
     def end(self) -> None:
-        self.ended.set()
         self.waking.close()
         self._waker.close()
+        self.ended.set()
 
-
-def _shut(ws: Any) -> None:
-    sock = ws.sock
-    if sock is not None:
-        with contextlib.suppress(OSError):
-            sock.shutdown(socket.SHUT_RDWR)
-
-
-def _proxy_options(proxy: str | None) -> dict[str, Any]:
-    if proxy is None:
-        return {"http_no_proxy": ["*"]}  # what the environment says has been taken into account already
-    from urllib.parse import unquote, urlsplit
-
-    parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-    options: dict[str, Any] = {
-        "http_proxy_host": parts.hostname,
-        "http_proxy_port": parts.port or (1080 if parts.scheme.startswith("socks") else 80),
-        "proxy_type": parts.scheme,
-        "http_no_proxy": [""],
-    }
-    if parts.username:
-        options["http_proxy_auth"] = (unquote(parts.username), unquote(parts.password or ""))
-    return options
-
-
-def _handshake_error(error: Any, origin: str) -> SelfDBError:
-    status = int(error.status_code)
-    if 300 <= status < 400:
-        return APIConnectionError(f"{origin} redirects WebSockets; set base_url to where it leads")
-    body = error.resp_body or b""
-    raised = error_for_answer(status, body if isinstance(body, bytes) else str(body).encode(), None, (), keep_body=True)
-    if not body:
-        raised.message = f"the WebSocket handshake with {origin} was refused with status {status}"
-    return raised
-
-
-def _opening_error(error: Exception, origin: str) -> SelfDBError:
-    if isinstance(error, SelfDBError):
-        return error
-    if isinstance(error, (websocket.WebSocketTimeoutException, TimeoutError, socket.timeout)):
-        return APITimeoutError(f"connecting to {origin} took too long")
-    if isinstance(error, websocket.WebSocketProxyException):
-        return APIConnectionError(f"the proxy for {origin} refused or failed; check HTTPS_PROXY and NO_PROXY")
-    _, raised = connection_error(error, origin, sent=False)
-    return raised
+    def let_go(self) -> None:
+        """Close this process's copies of everything, without a word to the peer."""
+        for held in (self.sock, self.selector, self.waking, self._waker):
+            if held is not None:
+                held.close()
+        if self.opening is not None:
+            self.opening.close_here()
 
 
 def _broken(error: OSError) -> APIConnectionError:

@@ -86,7 +86,8 @@ class FrameDecoder:
             raise FrameError("fragments of a message are out of order")
         if opcode != CONTINUATION:
             self._opcode = opcode
-        self._fragments.append(payload)
+        if payload:  # empty ones could go on for ever
+            self._fragments.append(payload)
         self._size += len(payload)
         if self._size > self._limit:
             raise FrameError(f"a message is larger than the {self._limit} bytes allowed")

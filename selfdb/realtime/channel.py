@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from ..exceptions import APITimeoutError, InvalidRequestError
+from ..exceptions import APITimeoutError, InvalidRequestError, RealtimeError
 from ..models import RealtimePayload
 from .events import EventStream
 from .follow import Followable, Follower
 from .handlers import Callback, Handlers
+from .payloads import RESYNC
 
 if TYPE_CHECKING:
     from .client import Realtime
@@ -41,7 +42,7 @@ class Channel:
     @property
     def presence(self) -> dict[str, dict[str, Any]]:
         """Who is there, by key, as far as the server tells; a copy."""
-        with self._realtime._lock:
+        with self._realtime._turn:
             return self._handlers.presence.snapshot()
 
     def on(self, event: str, callback: Callback) -> Channel:
@@ -114,16 +115,20 @@ class Channel:
         """The next ``event`` (or ``*``) for which ``predicate`` is true.
 
         :raises APITimeoutError: if none came within ``timeout`` seconds.
+        :raises RealtimeError: if the channel is left or closed before.
         """
+        wanted = RESYNC if event.lower() == RESYNC else event.upper()
         clock = self._realtime._clock
         end = clock.monotonic() + timeout
-        with self.events(resync=event == "resync") as stream:
+        with self.events(resync=wanted == RESYNC) as stream:
             while True:
                 stream.timeout = max(0.0, end - clock.monotonic())
                 payload = next(stream, None)
+                if payload is None and clock.monotonic() < end:
+                    raise RealtimeError(f"{self.topic} was left, or the client disconnected, before {event} came")
                 if payload is None:
                     raise APITimeoutError(f"no {event} came on {self.topic} within {timeout:g} s")
-                if event not in ("*", "resync") and payload.event != event.upper():
+                if event != "*" and payload.event != wanted:
                     continue
                 if predicate is None or predicate(payload):
                     return payload

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Union
 
 from ..exceptions import (
-    APIConnectionError,
     APITimeoutError,
     NotFoundError,
     PermissionDeniedError,
@@ -178,9 +177,10 @@ class ChannelMachine:
         """Unsubscribe; settled by the server's word, or after ``timeout`` without it."""
         if self.state in (ChannelState.CLOSED, ChannelState.LEAVING):
             return [] if waiter is None else [Settled(waiter)]
-        sent = self._online and self._join_ref_known()
+        sent = self._online and self.join_ref is not None
         actions = self._give_up(RealtimeError(f"the channel {self.topic} was left"))
         if not sent:
+            self.join_ref = None
             actions += self._to(ChannelState.CLOSED)
             return actions if waiter is None else [*actions, Settled(waiter)]
         self._leaver, self._leave_due = waiter, now + timeout
@@ -217,13 +217,20 @@ class ChannelMachine:
         self._online = False
         self._join_due = self._rejoin_at = None
         self._rejoins = 0
-        actions = self._fail_pushes(error)
+        actions = self._fail_sent(error)
         if self.state is ChannelState.LEAVING:
             return [*actions, *self._left()]
-        if self.state in (ChannelState.JOINED, ChannelState.JOINING) and (self._ever_joined or self.join_ref):
-            actions += self._to(ChannelState.ERRORED if self._ever_joined else ChannelState.JOINING)
+        if self.wanted and self.join_ref is not None:
+            actions += self._to(ChannelState.ERRORED)
         self.join_ref = None
         return actions
+
+    def unreachable(self, error: SelfDBError) -> list[Action]:
+        """No connection came about: whoever waits is told; a channel that may take its time waits for the next try."""
+        if not (self._patient and self.state is ChannelState.JOINING):
+            return self.ended(error)
+        waiting, self._joiners = self._joiners, []
+        return [*(Settled(waiter, error=error) for waiter, _ in waiting), *self._fail_buffered(error)]
 
     def ended(self, error: SelfDBError) -> list[Action]:
         """The user disconnected: nothing is joined again by itself."""
@@ -231,6 +238,7 @@ class ChannelMachine:
         actions = self._give_up(error)
         if self.state is ChannelState.LEAVING:
             return [*actions, *self._left()]
+        self.join_ref = None
         return [*actions, *self._to(ChannelState.CLOSED)]
 
     def frame(self, frame: Frame, now: float) -> list[Action]:
@@ -255,11 +263,11 @@ class ChannelMachine:
             self._joiners = [(waiter, until) for waiter, until in self._joiners if until > now]
             error = APITimeoutError(f"the server did not answer the join of {self.topic} in time")
             actions += [Settled(waiter, error=error) for waiter in late]
-        if self.state is ChannelState.JOINING and late and not (self._joiners or self._ever_joined or self._patient):
+        if self.wanted and late and not (self._joiners or self._ever_joined or self._patient):
             actions += self._withdraw()
         elif self._join_due is not None and self._join_due <= now:
             actions += self._join_timed_out(now)
-        if self._rejoin_at is not None and self._rejoin_at <= now:
+        elif self._rejoin_at is not None and self._rejoin_at <= now:
             actions += self._send_join(now, self._patience(now))
         if self._leave_due is not None and self._leave_due <= now:
             actions += self._left()
@@ -269,9 +277,6 @@ class ChannelMachine:
 
     def _patience(self, now: float) -> float:
         return max([JOIN_TIMEOUT, *(until - now for _, until in self._joiners)])
-
-    def _join_ref_known(self) -> bool:
-        return self.join_ref is not None
 
     def _send_join(self, now: float, timeout: float) -> list[Action]:
         self.join_ref = ref = self._next_ref()
@@ -324,6 +329,7 @@ class ChannelMachine:
         final = isinstance(error, (PermissionDeniedError, NotFoundError))
         if final or (waiting and not self._ever_joined):
             self.join_ref = None
+            self._patient = False
             return [*actions, *self._fail_pushes(error), *self._to(ChannelState.CLOSED)]
         return [*actions, *self._errored(now)]
 
@@ -344,15 +350,13 @@ class ChannelMachine:
         return [*actions, *self._fail_pushes(error), *self._to(ChannelState.CLOSED)]
 
     def _errored(self, now: float) -> list[Action]:
-        if self.state not in (ChannelState.JOINING, ChannelState.JOINED, ChannelState.ERRORED):
-            return []
+        if self.state not in (ChannelState.JOINING, ChannelState.JOINED):
+            return []  # when it is to be joined again already, that is not put off
         self._join_due = None
         self._rejoin_at = now + REJOIN_STEPS[min(self._rejoins, len(REJOIN_STEPS) - 1)]
         self._rejoins += 1
-        error = RealtimeError(f"the channel {self.topic} failed on the server; it is joined again")
-        sent, self._pushes = self._pushes, {}
-        settled: list[Action] = [Settled(push.waiter, error=error) for push in sent.values()]
-        return [*settled, *self._to(ChannelState.ERRORED)]
+        error = RealtimeError(f"the channel {self.topic} failed; it is joined again")
+        return [*self._fail_sent(error), *self._to(ChannelState.ERRORED)]
 
     def _closed_by_server(self) -> list[Action]:
         if self.state is ChannelState.LEAVING:
@@ -362,9 +366,10 @@ class ChannelMachine:
         error = RealtimeError(
             f"the server closed the channel {self.topic}: its table is gone, renamed or no longer yours to read"
         )
-        nobody_waits = not self._joiners
-        actions = [*self._give_up(error), *self._to(ChannelState.CLOSED)]
-        return [*actions, Failed(self.topic, error)] if nobody_waits else actions
+        told: list[Action] = [] if self._joiners else [Failed(self.topic, error)]
+        actions = self._give_up(error)
+        self.join_ref = None
+        return [*actions, *told, *self._to(ChannelState.CLOSED)]
 
     # Leaving
 
@@ -379,8 +384,6 @@ class ChannelMachine:
         self._patient = False
         waiting, self._joiners = self._joiners, []
         actions: list[Action] = [Settled(waiter, error=error) for waiter, _ in waiting]
-        if self.state is not ChannelState.LEAVING and not self._online:
-            self.join_ref = None
         return [*actions, *self._fail_pushes(error)]
 
     # Pushes
@@ -391,12 +394,15 @@ class ChannelMachine:
         return Send(Frame(self.join_ref, ref, self.topic, push.event, push.payload))
 
     def _fail_pushes(self, error: SelfDBError) -> list[Action]:
+        return [*self._fail_sent(error), *self._fail_buffered(error)]
+
+    def _fail_sent(self, error: SelfDBError) -> list[Action]:
         sent, self._pushes = self._pushes, {}
-        settled: list[Action] = [Settled(push.waiter, error=error) for push in sent.values()]
-        if not self.wanted or not isinstance(error, APIConnectionError):
-            kept, self._buffer = self._buffer, []
-            settled += [Settled(push.waiter, error=error) for push in kept]
-        return settled
+        return [Settled(push.waiter, error=error) for push in sent.values()]
+
+    def _fail_buffered(self, error: SelfDBError) -> list[Action]:
+        kept, self._buffer = self._buffer, []
+        return [Settled(push.waiter, error=error) for push in kept]
 
     def _expire_pushes(self, now: float) -> list[Action]:
         late = [push for push in self._buffer if push.deadline <= now]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import logging
-import threading
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -12,9 +12,8 @@ from urllib.parse import quote
 
 from ..core.dispatch import MAX_BYTES, MAX_ITEMS, Dispatcher, Full, Job
 from ..core.forks import renew_after_fork
-from ..core.tokens import expiry_of
 from ..core.transport import Transport
-from ..core.websocket import Address, Link, LinkState
+from ..core.websocket import Address, After, Link, LinkState
 from ..core.wsframes import BINARY
 from ..exceptions import (
     APITimeoutError,
@@ -27,10 +26,13 @@ from ..exceptions import (
 )
 from . import frames
 from .channel import Channel
-from .channel_machine import Action, Changed, ChannelState, Deliver, Drop, Failed, Resync, Send, Settled, Waiter
+from .channel_machine import Action, Changed, ChannelState, Deliver, Drop, Failed, Resync, Send, Settled
+from .credentials import Credentials
+from .frames import Frame
 from .handlers import Callback, Handlers
 from .payloads import normalised
 from .session_machine import SessionMachine
+from .waiting import Attempt, Turn, Wait
 
 __all__ = ["Channel", "Realtime"]
 
@@ -39,31 +41,10 @@ log = logging.getLogger("selfdb.realtime")
 PATHS = ("/realtime/socket/websocket", "/realtime/socket")
 """Where servers listen: the documented path, and the short one of older ones."""
 
-RENEW_BEFORE = 60.0
-"""Seconds before its end that an access token is renewed while events flow."""
+ATTEMPT_SECONDS = 10.0
+"""Seconds that one attempt to connect may take, unless ``connect`` allows more."""
 
-REOPEN_BEFORE = 2.0
-"""Seconds before its end that a connection is opened anew with the next token, on servers that take it no other way."""
-
-
-class _Wait(Waiter):
-    """A thread that waits for an outcome."""
-
-    def __init__(self) -> None:
-        self._settled = threading.Event()
-        self._outcome: Settled | None = None
-
-    def settle(self, outcome: Settled) -> None:
-        self._outcome = outcome
-        self._settled.set()
-
-    def result(self, timeout: float, what: str) -> Any:
-        """The response; the machine settles in time, the slack is for a machine that cannot."""
-        if not self._settled.wait(timeout + 1.0) or self._outcome is None:
-            raise APITimeoutError(f"{what} was not answered within {timeout:g} s")
-        if self._outcome.error is not None:
-            raise self._outcome.error
-        return self._outcome.response
+_OFF = (LinkState.DISCONNECTED, LinkState.CLOSING)
 
 
 class Realtime:
@@ -79,25 +60,22 @@ class Realtime:
         self._channels: dict[str, Channel] = {}
         self._on_state: list[Callable[[str], Any]] = []
         self._on_error: list[Callable[[BaseException], Any]] = []
-        self._dispatcher = Dispatcher(on_error=self._report, clock=self._clock)
-        self._link = Link(self, on_state=self._state_changed, clock=self._clock)
+        self._dispatcher = Dispatcher(on_error=self._report)
+        self._link = Link(self, clock=self._clock)
         self._path: str | None = None
         renew_after_fork(self)
         self._renew_in_child()
 
     def _renew_in_child(self) -> None:
-        self._lock = threading.RLock()
+        self._turn = Turn(self._stop)
         self._machine = SessionMachine()
+        self._credentials = Credentials(self._transport)
+        self._attempt = Attempt()
         self._held: deque[Job] = deque()
         self._held_since: float | None = None
         self._ever_connected = False
-        self._standing = threading.Event()
-        self._first_error: SelfDBError | None = None
-        self._tried_path: str | None = None
-        self._token: str | None = None
-        self._token_end: float | None = None
-        self._renewing: str | None = None
-        self._refused_token: str | None = None
+        self._opened = False
+        self._first_refusal: SelfDBError | None = None
         for channel in self._channels.values():
             channel._handlers.renew_in_child()
 
@@ -123,37 +101,65 @@ class Realtime:
         """
         full = Full(overflow, max_items, max_bytes, block_seconds).checked()
         self._transport.lifeline.check()
-        with self._lock:
-            if self._link.state is not LinkState.CONNECTED:
-                if self._link.state is LinkState.DISCONNECTED:
-                    self._standing.clear()
-                    self._first_error = self._tried_path = self._refused_token = None
-                    self._dispatcher.full = full
-                    self._dispatcher.reopen()
-                    self._link = Link(
-                        self, on_state=self._state_changed, clock=self._clock, connect_timeout=max(0.1, timeout)
-                    )
+        with self._turn:
+            begins = self._link.state in _OFF
+            if begins:
+                self._attempt = Attempt()
+                self._opened, self._first_refusal = False, None
+                self._dispatcher.full = full
+                self._dispatcher.reopen()
+                self._link = self._new_link(max(timeout, ATTEMPT_SECONDS))
                 self._link.start()
-        if not self._standing.wait(timeout):
-            self.disconnect()
-            raise APITimeoutError(f"{self._transport.base.origin} was not connected within {timeout:g} s")
-        error = self._first_error
-        if error is not None:
-            self._link.close()
-            raise error
+            attempt, link = self._attempt, self._link
+        try:
+            if attempt.wait(timeout):
+                return
+        except SelfDBError:
+            link.close()
+            raise
+        late = APITimeoutError(f"{self._transport.base.origin} was not connected within {timeout:g} s")
+        if begins:
+            with self._turn:
+                if self._link is link and self._opened:
+                    return  # in the last moment
+                if self._link is link:
+                    self._give_up(late)
+            link.close()
+        raise late
+
+    def _new_link(self, seconds: float) -> Link:
+        link: Link = Link(
+            self,
+            on_state=lambda state: self._state_changed(link, state),
+            clock=self._clock,
+            connect_timeout=seconds,
+        )
+        return link
 
     def disconnect(self) -> None:
         """Close the connection; nothing is joined again by itself. Channels keep their callbacks.
 
         Returns within 2 s, whatever the server does; from any thread, from callbacks and signal handlers too.
         """
-        with self._lock:
-            self._perform(self._machine.ended(RealtimeError("the client disconnected")))
-            self._held.clear()
-        self._link.close()
+        with self._turn as turn:
+            turn.stopping = True
+            link = self._link
+            if turn.depth > 1:
+                # In a signal handler that interrupted its own thread here, which goes on afterwards and does it.
+                link.stop()
+                return
+        link.close()
+
+    def _stop(self) -> None:
+        error = RealtimeError("the client disconnected")
+        self._perform(self._machine.ended(error))
+        self._held.clear()
+        self._link.stop()
         self._dispatcher.close()
-        for channel in list(self._channels.values()):
+        for channel in self._channels.values():
             channel._handlers.end_streams(None)
+            channel._handlers.forget()
+        self._attempt.end(error)
 
     def channel(self, topic: str) -> Channel:
         """The channel of ``topic``, such as ``table:orders``; the same object for every call.
@@ -162,7 +168,7 @@ class Realtime:
         """
         if not isinstance(topic, str) or not topic:
             raise InvalidRequestError("topic must be a str that is not empty, such as table:orders")
-        with self._lock:
+        with self._turn:
             channel = self._channels.get(topic)
             if channel is None:
                 channel = self._channels[topic] = Channel(self, topic)
@@ -223,49 +229,54 @@ class Realtime:
     # What channels ask
 
     def _join(self, topic: str, timeout: float) -> None:
-        wait = _Wait()
-        with self._lock:
-            queue_only = not self._ever_connected and self._link.state is LinkState.DISCONNECTED
-            if not queue_only and self._link.state in (LinkState.DISCONNECTED, LinkState.CLOSING):
+        self._transport.lifeline.check()
+        wait = Wait()
+        with self._turn:
+            off = self._link.state in _OFF
+            if off and self._ever_connected:
                 raise RealtimeError("not connected; call realtime.connect() first")
             now = self._clock.monotonic()
-            self._perform(self._machine.join(topic, now, None if queue_only else wait, timeout))
-        if not queue_only:
+            self._perform(self._machine.join(topic, now, None if off else wait, timeout))
+        if not off:
             self._link.wake()
             wait.result(timeout, f"the join of {topic}")
 
     def _leave(self, topic: str, timeout: float) -> None:
-        wait = _Wait()
-        with self._lock:
+        wait = Wait()
+        with self._turn:
             self._perform(self._machine.leave(topic, self._clock.monotonic(), wait, timeout))
         self._link.wake()
         wait.result(timeout, f"leaving {topic}")
 
     def _push(self, topic: str, event: str, payload: Any, timeout: float) -> Any:
-        wait = _Wait()
-        with self._lock:
+        wait = Wait()
+        payload = _sendable(topic, event, payload)
+        with self._turn:
             self._perform(self._machine.push(topic, self._clock.monotonic(), event, payload, wait, timeout))
         self._link.wake()
         return wait.result(timeout, f"the push {event!r} to {topic}")
 
     def _channel_state(self, topic: str) -> str:
-        with self._lock:
+        with self._turn:
             return self._machine.channel(topic).state.value
 
-    # What the link asks (on its thread)
+    # What the link asks, on its thread. One that was replaced, and is on its way out, has no say.
+
+    def _asked(self) -> bool:
+        return self._link.runs_here() and self._link.state not in _OFF
 
     def address(self) -> Address:
         """Where to connect, with the tokens of this moment."""
         transport = self._transport
-        if self._ever_connected:
-            self._renew_if_ending()
-        tokens = transport.keeper.current()
-        self._take(None if tokens is None else tokens.access)
-        path = self._path or self._tried_path or PATHS[0]
+        token = self._credentials.current()
+        with self._turn:
+            if self._asked():
+                self._credentials.take(token)
+            path = self._path or PATHS[0 if self._first_refusal is None else 1]
         base = transport.base.text.replace("http", "ws", 1)
         query = ["vsn=2.0.0"] + [f"{name}={quote(value, safe='')}" for name, value in transport.identity.items()]
-        if self._token is not None:
-            query.append(f"token={quote(self._token, safe='')}")
+        if token is not None:
+            query.append(f"token={quote(token, safe='')}")
         proxy, context = transport.pool.websocket_route(transport.base.text + path)
         return Address(
             f"{base}{path}?{'&'.join(query)}",
@@ -273,17 +284,21 @@ class Realtime:
             [f"{name}: {value}" for name, value in transport.options.headers.items()],
             proxy,
             context,
+            transport.secrets(),
         )
 
     def opened(self) -> None:
         """The connection stands."""
-        with self._lock:
+        with self._turn:
+            if not self._asked():
+                return
             if self._path is None:
-                self._path = self._tried_path or PATHS[0]
-            self._ever_connected = True
-            self._refused_token = self._first_error = None
+                self._path = PATHS[0 if self._first_refusal is None else 1]
+            self._ever_connected = self._opened = True
+            self._first_refusal = None
+            self._credentials.accepted()
             self._perform(self._machine.opened(self._clock.monotonic()))
-        self._standing.set()
+            self._attempt.end()
 
     def received(self, opcode: int, data: bytes) -> None:
         """A message came."""
@@ -292,110 +307,98 @@ class Realtime:
         except ValueError as error:
             log.warning("a frame that is none was ignored: %s", error)
             return
-        with self._lock:
-            self._perform(self._machine.frame(frame, self._clock.monotonic()), len(data))
+        with self._turn:
+            if self._asked():
+                self._perform(self._machine.frame(frame, self._clock.monotonic()), len(data))
 
     def ready_to_read(self) -> bool:
         """Whether the dispatcher takes more."""
         if not self._held:
             return True
-        with self._lock:
+        with self._turn:
             self._put_held()
-        return not self._held
+            return not self._held
 
     def tick(self) -> float | None:
         """Heartbeats, time-outs, tokens."""
-        with self._lock:
+        with self._turn as turn:
+            if not self._asked():
+                return None
+            if self._transport.lifeline.closed:
+                turn.stopping = True
+                return 0.0
             now = self._clock.monotonic()
+            if self._held:
+                self._machine.hold_beat(now)
             self._perform(self._machine.tick(now, self._clock.time()))
+            if self._machine.online:
+                self._watch_token()
             due = self._machine.next_due()
-            self._watch_token()
-        if self._held:
-            return 0.05
-        return None if due is None else max(0.0, due - now)
-
-    def lost(self, error: SelfDBError) -> None:
-        """The connection is gone."""
-        with self._lock:
-            self._perform(self._machine.lost(error))
-
-    def refused(self, error: SelfDBError) -> bool:
-        """An attempt failed; whether another makes sense."""
-        if self._path is None and self._tried_path is None and error.status_code in (403, 404):
-            self._tried_path = PATHS[1]
-            self._first_error = error
-            return True
-        if self._tried_path is not None and self._path is None and self._first_error is not None:
-            first = self._first_error
-            error = error if isinstance(first, NotFoundError) else first
-        if isinstance(error, (AuthenticationError, PermissionDeniedError)):
-            if self._renew_refused():
-                self._tried_path = None if self._path is None else self._tried_path
-                return True
-        elif self._ever_connected and not isinstance(error, InvalidRequestError):
-            return True
-        self._give_up(error)
-        return False
-
-    def _give_up(self, error: SelfDBError) -> None:
-        with self._lock:
-            first = not self._ever_connected or not self._standing.is_set()
-            self._first_error = error
-            if not first:
-                self._perform([Failed(None, error)])
-            self._perform(self._machine.ended(error))
-        for channel in list(self._channels.values()):
-            channel._handlers.end_streams(error)
-        self._standing.set()
-
-    # Tokens
-
-    def _renew_refused(self) -> bool:
-        """Whether a refused token gave way to a fresh one; asked once for each."""
-        token = self._token
-        if token is None or token == self._refused_token:
-            return False
-        self._refused_token = token
-        return self._renew(token)
-
-    def _renew_if_ending(self) -> None:
-        token = self._transport.keeper.current()
-        if token is not None and self._transport.keeper.expires_within(REOPEN_BEFORE):
-            self._renew(token.access)
-
-    def _renew(self, token: str) -> bool:
-        try:
-            fresh = self._transport.renew(token)
-        except SelfDBError as error:
-            log.debug("the session could not be refreshed: %s", error)
-            return False
-        return fresh is not None and fresh.access != token
+            times = [0.05 if self._held else None, None if due is None else due - now, self._credentials.next_due()]
+            return max(0.0, min((time for time in times if time is not None), default=1.0))
 
     def _watch_token(self) -> None:
         """Tell the server of a new token; have one fetched before the old one ends."""
-        keeper = self._transport.keeper
-        tokens = keeper.current()
-        if not self._machine.online or tokens is None or self._token is None:
-            return
-        if tokens.access != self._token:
-            if self._machine.takes_token():
-                self._take(tokens.access)
-                self._perform(self._machine.push_token(tokens.access))
-            elif self._token_end is not None and self._token_end - self._clock.time() < REOPEN_BEFORE:
-                self._link.drop("the access token is about to end; connecting with the new one")
-        elif self._token_end is not None and tokens.refresh is not None and self._renewing != tokens.access:
-            if self._token_end - self._clock.time() >= RENEW_BEFORE:
-                return
-            self._renewing = tokens.access
-            # Not here: the answer may take its time, and the heartbeat must not wait for it.
-            threading.Thread(
-                target=self._renew, args=(tokens.access,), name="selfdb-realtime-renew", daemon=True
-            ).start()
+        credentials = self._credentials
+        newer = credentials.newer()
+        if newer is None:
+            credentials.renew_in_time()
+        elif self._machine.takes_token():
+            credentials.take(newer)
+            self._perform(self._machine.push_token(newer))
+        elif credentials.ends_soon():
+            self._link.drop("the access token is about to end; connecting with the new one")
 
-    def _take(self, token: str | None) -> None:
-        """``token`` is what the server knows us by now."""
-        self._token = token
-        self._token_end = None if token is None else expiry_of(token)
+    def lost(self, error: SelfDBError) -> None:
+        """The connection is gone."""
+        with self._turn:
+            if self._asked():
+                self._link.discard_unsent()  # what was meant for that connection means nothing to the next
+                self._attempt = Attempt()
+                self._perform(self._machine.lost(error))
+
+    def refused(self, error: SelfDBError) -> After:
+        """An attempt failed; whether another makes sense."""
+        with self._turn:
+            if not self._asked():
+                return After.STOP
+            if self._path is None and self._first_refusal is None and error.status_code in (403, 404):
+                self._first_refusal = error
+                return After.AT_ONCE
+            first, self._first_refusal = self._first_refusal, None
+            if first is not None and not isinstance(first, NotFoundError):
+                error = first
+        again = self._after_refusal(error)
+        with self._turn:
+            if not self._asked():
+                return After.STOP
+            if again is After.STOP:
+                self._give_up(error)
+        return again
+
+    def _after_refusal(self, error: SelfDBError) -> After:
+        later = After.LATER if self._opened else After.STOP
+        if isinstance(error, InvalidRequestError):
+            return After.STOP
+        if not isinstance(error, (AuthenticationError, PermissionDeniedError)):
+            return later
+        try:
+            return After.AT_ONCE if self._credentials.renew_refused() else After.STOP
+        except SelfDBError as failure:
+            log.debug("the session could not be refreshed: %s", failure)
+            return later
+
+    def _give_up(self, error: SelfDBError) -> None:
+        """End for good, with a turn taken."""
+        if self._opened:
+            self._fail(error)
+            for channel in self._channels.values():
+                self._queue(Job(channel._handlers.farewell(error), droppable=False))
+            self._perform(self._machine.ended(error))
+        else:
+            self._perform(self._machine.unreachable(error))
+        self._link.stop()
+        self._attempt.end(error)
 
     # Actions
 
@@ -407,18 +410,16 @@ class Realtime:
             elif isinstance(action, Send):
                 self._send(action)
             elif isinstance(action, Settled):
-                if isinstance(action.waiter, _Wait):
+                if isinstance(action.waiter, Wait):
                     action.waiter.settle(action)
             elif isinstance(action, Changed):
                 self._changed(action)
             elif isinstance(action, Resync):
-                handlers = self._handlers(action.topic)
-                handlers.presence.rejoined()
-                self._queue(Job(handlers.resync, droppable=False))
+                self._queue(Job(self._handlers(action.topic).resync, droppable=False))
             elif isinstance(action, Failed):
                 self._fail(action.error)
                 if action.topic is not None and not self._machine.channel(action.topic).wanted:
-                    self._handlers(action.topic).end_streams(action.error)
+                    self._queue(Job(self._handlers(action.topic).farewell(action.error), droppable=False))
             elif isinstance(action, Drop):
                 self._link.drop(action.reason)
 
@@ -448,15 +449,17 @@ class Realtime:
         number = handlers.number()
 
         def dropped() -> None:
-            self._dispatcher.put(Job(lambda: handlers.catch_up(number), droppable=False))
+            announce = handlers.dropped(number)
+            if announce is not None:
+                self._dispatcher.put(Job(announce, droppable=False))
 
         self._queue(Job(lambda: handlers.deliver(number, payload), size, dropped=dropped))
 
     def _changed(self, action: Changed) -> None:
         if action.state is ChannelState.CLOSED:
-            handlers = self._channels.get(action.topic)
-            if handlers is not None:
-                self._queue(Job(handlers._handlers.end_quietly, droppable=False))
+            self._queue(Job(self._handlers(action.topic).farewell(None), droppable=False))
+        elif action.state is ChannelState.JOINED:
+            self._handlers(action.topic).presence.rejoined()
 
     def _queue(self, job: Job) -> None:
         if self._held:
@@ -464,22 +467,25 @@ class Realtime:
         elif not self._dispatcher.put(job):
             if self._dispatcher.full.policy == "disconnect":
                 self._overflowed()
-                return
-            self._held.append(job)
-            self._held_since = self._clock.monotonic()
+            else:
+                self._held.append(job)
+                self._put_held()
+        else:
+            self._held_since = None
 
     def _put_held(self) -> None:
-        since = self._held_since or 0.0
-        force = self._clock.monotonic() - since >= self._dispatcher.full.block_seconds
+        """Queue what waits for room, without regard to that once it has waited for long enough."""
+        now = self._clock.monotonic()
+        if self._held_since is None:
+            self._held_since = now
+        force = now - self._held_since >= self._dispatcher.full.block_seconds
         while self._held and self._dispatcher.put(self._held[0], force=force):
             self._held.popleft()
+        if not (self._held or force):
+            self._held_since = None
 
     def _overflowed(self) -> None:
-        error = RealtimeError("disconnected: the callbacks are slower than the server, and the queue is full")
-        self._fail(error)
-        self._perform(self._machine.ended(error))
-        # Not on this thread, which the link's own may be: it would close itself in the middle of a read.
-        threading.Thread(target=self._link.close, name="selfdb-realtime-close", daemon=True).start()
+        self._give_up(RealtimeError("disconnected: the callbacks are slower than the server, and the queue is full"))
 
     def _fail(self, error: BaseException) -> None:
         self._dispatcher.put(Job(lambda: self._report(error), droppable=False))
@@ -493,6 +499,23 @@ class Realtime:
             except Exception:
                 log.exception("an error callback failed")
 
-    def _state_changed(self, state: LinkState) -> None:
-        for callback in self._on_state:
-            self._dispatcher.put(Job(partial(callback, state.value), droppable=False))
+    def _state_changed(self, link: Link, state: LinkState) -> None:
+        if link is self._link:
+            for callback in self._on_state:
+                self._dispatcher.put(Job(partial(callback, state.value), droppable=False))
+
+
+def _sendable(topic: str, event: str, payload: Any) -> Any:
+    """``payload`` as it is at this moment, if it can be sent.
+
+    :raises InvalidRequestError: if not.
+    """
+    if not isinstance(event, str) or not event or event.startswith("phx_"):
+        raise InvalidRequestError("event must be a str that is not empty and does not begin with phx_")
+    try:
+        if isinstance(payload, (bytes, bytearray)):
+            frames.encode_binary(Frame("", "", topic, event, b""))
+            return bytes(payload)
+        return json.loads(frames.encode(Frame(None, None, topic, event, payload)).encode("utf-8"))[4]
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidRequestError(f"this payload cannot be sent: {error}") from None

@@ -53,7 +53,6 @@ class Follower(Iterator[RealtimePayload]):
         self._key = key
         self._table = table
         self._known: dict[Any, dict[str, Any]] = {}
-        self._ready: list[RealtimePayload] | None = None
         self._events = self._walk()
 
     def __iter__(self) -> Follower:

@@ -84,7 +84,7 @@ def decode_push(data: Union[str, bytes], *, binary: bool = False) -> Frame:
 
 def _text(data: Union[str, bytes]) -> Frame:
     try:
-        body = json.loads(data)
+        body = json.loads(data if isinstance(data, str) else data.decode("utf-8"))
     except RecursionError:
         raise ValueError("nested too deeply") from None
     if isinstance(body, list):

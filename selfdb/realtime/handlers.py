@@ -22,6 +22,13 @@ ALL = "*"
 log = logging.getLogger("selfdb.realtime")
 
 
+class _Loss:
+    """A run of events that were dropped, as long as it has not been announced."""
+
+    def __init__(self, number: int) -> None:
+        self.last = number
+
+
 class Handlers:
     """The callbacks and streams of one topic. May be shared by threads; callbacks run on the dispatcher's.
 
@@ -33,27 +40,30 @@ class Handlers:
         self.presence = Presence()
         self._report = report
         self._mark = resync_mark(topic)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may disconnect where its own thread adds a callback
         self._callbacks: dict[str, list[Callback]] = {}
         self._streams: list[EventStream] = []
         self._queued = 0
         self._handled = 0
+        self._loss: _Loss | None = None
 
     def renew_in_child(self) -> None:
         """Go on in a forked child, where no other thread is."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         for stream in self._streams:
             stream.end()
         self._streams = []
-        self._queued = self._handled = 0
+        self.presence = Presence()
+        self.forget()
 
     def on(self, event: str, callback: Callback) -> None:
         """Call ``callback`` for ``event`` from now on, once however often it is added."""
         if not callable(callback):
             raise InvalidRequestError("callback must be callable")
         with self._lock:
-            known = self._callbacks.setdefault(_name(event), [])
-            self._callbacks[_name(event)] = [*known, callback]
+            known = self._callbacks.get(_name(event), [])
+            if callback not in known:
+                self._callbacks[_name(event)] = [*known, callback]
 
     def off(self, event: str, callback: Callback | None) -> None:
         """Call ``callback``, or any, for ``event`` no more; harmless if it was not there."""
@@ -81,20 +91,47 @@ class Handlers:
         for stream in streams:
             stream.end(error)
 
-    def end_quietly(self) -> None:
-        """The channel is closed: what was queued for the streams is in them."""
-        self.end_streams(None)
+    def farewell(self, error: SelfDBError | None) -> Callable[[], object]:
+        """What ends the streams that there are now; to be queued, so that they get what was queued before."""
+        streams = self._streams
+
+        def end() -> None:
+            for stream in streams:
+                self.remove_stream(stream)
+                stream.end(error)
+
+        return end
 
     def number(self) -> int:
         """A number for the next event that is queued; a gap in them tells of events that were dropped."""
         self._queued += 1
         return self._queued
 
+    def forget(self) -> None:
+        """What was queued is gone, and that is as it should be."""
+        with self._lock:
+            self._handled, self._loss = self._queued, None
+
+    def dropped(self, number: int) -> Callable[[], object] | None:
+        """Event ``number`` was dropped: what has to be queued to announce it, if that is not to come already."""
+        with self._lock:
+            if self._loss is not None and self._loss.last == number - 1:
+                self._loss.last = number
+                return None
+            self._loss = loss = _Loss(number)
+        return lambda: self._announce(loss)
+
+    def _announce(self, loss: _Loss) -> None:
+        with self._lock:
+            if self._loss is loss:
+                self._loss = None
+        self.catch_up(loss.last)
+
     def deliver(self, number: int, payload: RealtimePayload) -> None:
         """Hand event ``number`` out; on the dispatcher's thread."""
         self.catch_up(number - 1)
         self._handled = max(self._handled, number)
-        self._call((payload.event, ALL), payload)
+        self._call((payload.event,) if payload.event == ALL else (payload.event, ALL), payload)
         self._feed(payload)
 
     def catch_up(self, number: int) -> None:
@@ -103,9 +140,8 @@ class Handlers:
         if lost <= 0:
             return
         self._handled = number
-        self._report(
-            RealtimeError(f"{lost} events of {self.topic} were dropped: the callbacks are slower than the server")
-        )
+        events = "1 event" if lost == 1 else f"{lost} events"
+        self._report(RealtimeError(f"{events} of {self.topic} dropped: the callbacks are slower than the server"))
         self.resync()
 
     def resync(self) -> None:

@@ -10,6 +10,10 @@ __all__ = ["Presence"]
 Entry = dict[str, Any]
 
 
+MAX_WAITING = 1000
+"""Differences that are kept for a state to come."""
+
+
 class Presence:
     """The presence of one channel. Not for sharing between threads; ``snapshot`` may be given away.
 
@@ -42,7 +46,7 @@ class Presence:
         if event == "presence_diff":
             if self._synced:
                 self._apply(payload)
-            else:
+            elif len(self._waiting) < MAX_WAITING:
                 self._waiting.append(payload)
             return True
         return False

@@ -57,6 +57,15 @@ class SessionMachine:
         self._offline()
         return [action for machine in self.channels.values() for action in machine.lost(error)]
 
+    def unreachable(self, error: SelfDBError) -> list[Action]:
+        """No connection came about; none is tried any more."""
+        return [action for machine in self.channels.values() for action in machine.unreachable(error)]
+
+    def hold_beat(self, now: float) -> None:
+        """Nothing is read at the moment: an answer cannot be missed."""
+        if self._beat_due is not None:
+            self._beat_due = max(self._beat_due, now + HEARTBEAT_ANSWER)
+
     def ended(self, error: SelfDBError) -> list[Action]:
         """The user disconnected."""
         self._offline()
@@ -115,12 +124,9 @@ class SessionMachine:
         ]
 
     def takes_token(self) -> bool:
-        """Whether every joined channel would take a new access token."""
-        return all(
-            "access_token" in machine.accepts
-            for machine in self.channels.values()
-            if machine.state is ChannelState.JOINED
-        )
+        """Whether there are joined channels, and each would take a new access token."""
+        joined = [machine for machine in self.channels.values() if machine.state is ChannelState.JOINED]
+        return bool(joined) and all("access_token" in machine.accepts for machine in joined)
 
     def join(self, topic: str, now: float, waiter: Waiter | None, timeout: float) -> list[Action]:
         """See :meth:`ChannelMachine.join`."""
