@@ -31,6 +31,8 @@ class Raw:
         self, server: Any, token: Optional[str], *, path: str = FULL, vsn: Optional[str] = "2.0.0", **options: Any
     ) -> None:
         options.setdefault("suppress_origin", True)
+        # The check is written in Python and takes seconds for a megabyte; parsing finds the same.
+        options.setdefault("skip_utf8_validation", True)
         url = address(server, path, vsn=vsn, api_key=server.api_key, token=token)
         self.ws = websocket.create_connection(url, timeout=SECONDS, redirect_limit=0, **options)
 

@@ -30,6 +30,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self.logger = _quiet
         self.conn.logger = _quiet
         self.conn.debug = False
+        self._failed = False
 
     async def run_asgi(self) -> None:
         self.scope["extensions"][CUT] = {"call": self.cut}
@@ -55,6 +56,24 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             self.read_paused = False
             self.transport.resume_reading()
         # As in uvicorn's own closing: with a timer the line stays until the peer has answered.
+        self.close_timer = self.loop.call_later(_LINGER_SECONDS, self.transport.abort)
+
+    def data_received(self, data: bytes) -> None:
+        if not self._failed:
+            super().data_received(data)
+
+    def handle_parser_exception(self) -> None:
+        """What came is against the rules of websockets; the close frame is written already.
+
+        The line stays for a moment: closing one on which the peer still sends would take that frame away.
+        """
+        self._failed = True
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.close_sent = True
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": 1006, "reason": ""})
+        if self.read_paused:
+            self.read_paused = False
+            self.transport.resume_reading()
         self.close_timer = self.loop.call_later(_LINGER_SECONDS, self.transport.abort)
 
     def shutdown(self) -> None:
