@@ -1,0 +1,148 @@
+"""Frames of a server: any split of any legal stream gives the same messages, and nothing illegal gets through."""
+
+from __future__ import annotations
+
+from typing import Any, List, Tuple
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from selfdb.core.wsframes import BINARY, CLOSE, PING, PONG, TEXT, FrameDecoder, FrameError
+from tests.servers.websockets import CONTINUATION, frame
+
+LIMIT = 70_000
+
+
+def decoded(*chunks: bytes, limit: int = LIMIT) -> List[Tuple[int, bytes]]:
+    decoder = FrameDecoder(limit)
+    return [tuple(message) for chunk in chunks for message in decoder.feed(chunk)]
+
+
+@pytest.mark.parametrize("opcode", [TEXT, BINARY])
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65535, 65536])
+def test_every_form_of_the_length(opcode: int, size: int) -> None:
+    payload = bytes(index % 251 for index in range(size))
+    wire = frame(opcode, payload)
+    assert decoded(wire) == [(opcode, payload)]
+    assert decoded(*(wire[at : at + 1] for at in range(min(len(wire), 16))), wire[16:]) == [(opcode, payload)]
+
+
+def test_several_messages_in_one_piece_and_one_in_many() -> None:
+    wire = frame(TEXT, b"a") + frame(BINARY, b"b") + frame(TEXT, b"c" * 300)
+    expected = [(TEXT, b"a"), (BINARY, b"b"), (TEXT, b"c" * 300)]
+    assert decoded(wire) == expected
+    assert decoded(*(bytes([byte]) for byte in wire)) == expected
+
+
+def test_fragments_are_joined_around_control_frames() -> None:
+    wire = (
+        frame(TEXT, b"one ", final=False)
+        + frame(PING, b"alive?")
+        + frame(CONTINUATION, b"two ", final=False)
+        + frame(PONG)
+        + frame(CONTINUATION, b"three")
+        + frame(BINARY, b"", final=False)
+        + frame(CONTINUATION, b"")
+        + frame(CLOSE, b"\x03\xe8")
+    )
+    assert decoded(wire) == [
+        (PING, b"alive?"),
+        (PONG, b""),
+        (TEXT, b"one two three"),
+        (BINARY, b""),
+        (CLOSE, b"\x03\xe8"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "wire, words",
+    [
+        (frame(TEXT, b"x", masked=True), "mask"),
+        (frame(TEXT, b"x" * 126, masked=True), "mask"),
+        (frame(TEXT, b"x", reserved=0x40), "reserved"),
+        (frame(BINARY, b"x", reserved=0x10), "reserved"),
+        (frame(0x3, b"x"), "0x3"),
+        (frame(0xB, b"x"), "0xb"),
+        (frame(PING, b"x", final=False), "control"),
+        (frame(PING, b"x" * 126), "control"),
+        (frame(CONTINUATION, b"x"), "order"),
+        (frame(TEXT, b"x", final=False) + frame(TEXT, b"y"), "order"),
+        (frame(TEXT, b"x", final=False) + frame(BINARY, b"y", final=False), "order"),
+        (frame(TEXT, b"x" * (LIMIT + 1)), "larger"),
+        (b"\x81\x7f" + b"\xff" * 8, "larger"),
+        (frame(TEXT, b"x" * LIMIT, final=False) + frame(CONTINUATION, b"y"), "larger"),
+    ],
+)
+def test_what_breaks_the_rules_ends_the_stream(wire: bytes, words: str) -> None:
+    with pytest.raises(FrameError, match=words):
+        decoded(wire)
+
+
+def test_the_limit_is_for_one_message() -> None:
+    wire = frame(TEXT, b"x" * LIMIT)
+    assert decoded(wire, wire, wire) == [(TEXT, b"x" * LIMIT)] * 3
+    halves = frame(TEXT, b"x" * (LIMIT - 1), final=False) + frame(CONTINUATION, b"y")
+    assert [len(data) for _, data in decoded(halves, halves)] == [LIMIT, LIMIT]
+
+
+def test_a_length_beyond_the_limit_is_refused_before_its_payload_comes() -> None:
+    with pytest.raises(FrameError):
+        decoded(frame(TEXT, b"x" * (LIMIT + 1))[:10])
+
+
+def test_empty_fragments_take_no_room() -> None:
+    decoder = FrameDecoder(LIMIT)
+    decoder.feed(frame(TEXT, b"a", final=False))
+    for _ in range(1000):
+        assert decoder.feed(frame(CONTINUATION, b"", final=False)) == []
+    assert len(decoder._fragments) == 1
+    assert decoder.feed(frame(CONTINUATION, b"b")) == [(TEXT, b"ab")]
+
+
+controls = st.tuples(st.sampled_from([PING, PONG]), st.binary(max_size=125))
+
+
+@st.composite
+def legal(draw: st.DrawFn) -> Tuple[bytes, List[Tuple[int, bytes]]]:
+    """A legal stream and its messages in order."""
+    wire, messages = b"", []
+    for _ in range(draw(st.integers(0, 6))):
+        opcode = draw(st.sampled_from([TEXT, BINARY]))
+        parts = draw(st.lists(st.binary(max_size=300), min_size=1, max_size=4))
+        for number, part in enumerate(parts):
+            last = number == len(parts) - 1
+            wire += frame(opcode if number == 0 else CONTINUATION, part, final=last)
+            if not last:
+                for kind, payload in draw(st.lists(controls, max_size=2)):
+                    wire += frame(kind, payload)
+                    messages.append((kind, payload))
+        messages.append((opcode, b"".join(parts)))
+    return wire, messages
+
+
+def split(wire: bytes, cuts: List[int]) -> List[bytes]:
+    marks = sorted({min(cut, len(wire)) for cut in cuts} | {0, len(wire)})
+    return [wire[start:end] for start, end in zip(marks, marks[1:])]
+
+
+@settings(max_examples=300, deadline=None)
+@given(legal(), st.lists(st.integers(0, 3000), max_size=12))
+def test_any_split_gives_the_same_messages(stream: Tuple[bytes, List[Tuple[int, bytes]]], cuts: List[int]) -> None:
+    wire, messages = stream
+    assert decoded(*split(wire, cuts)) == messages
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=400), st.lists(st.integers(0, 400), max_size=6))
+def test_noise_gives_messages_or_the_one_error(noise: bytes, cuts: List[int]) -> None:
+    def outcome(*chunks: bytes) -> Any:
+        decoder, seen = FrameDecoder(1000), []
+        for chunk in chunks:
+            try:
+                seen += decoder.feed(chunk)
+            except FrameError:
+                return "error"
+        return seen
+
+    assert outcome(noise) == outcome(*split(noise, cuts))
