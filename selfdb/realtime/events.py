@@ -73,6 +73,19 @@ class EventStream(Iterator[RealtimePayload]):
         return self
 
     def __next__(self) -> RealtimePayload:
+        event = self.get()
+        if event is None:
+            self.close()
+            raise StopIteration
+        return event
+
+    def get(self) -> RealtimePayload | None:
+        """The next event; ``None`` if none came within ``timeout`` seconds, or none is to come any more.
+
+        Unlike the loop, which a silence ends, it may be asked again and again and misses nothing in between.
+
+        :raises RealtimeError: once, if the server closed the channel; and in a callback.
+        """
         if self._forbidden_here():
             raise RealtimeError("a callback cannot wait for events: it runs on the thread that brings them")
         with self._changed:
@@ -86,10 +99,16 @@ class EventStream(Iterator[RealtimePayload]):
                 return self._events.popleft()
             error = self._error
             self._error = None
-        self.close()
         if error is not None:
+            self.close()
             raise error
-        raise StopIteration
+        return None
+
+    @property
+    def ended(self) -> bool:
+        """Whether all has been given that there was, an error too, and nothing will come any more."""
+        with self._changed:
+            return self._ended and not self._events and self._error is None
 
     def __enter__(self) -> EventStream:
         return self
