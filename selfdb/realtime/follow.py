@@ -41,7 +41,8 @@ class Follower(Iterator[RealtimePayload]):
     """An endless loop over the rows of a table as they are and as they become. Belongs to one thread.
 
     Begins with an ``INSERT`` for each row that is there. Knows the rows that it gave by their key, so that nothing is
-    given twice and a gap is filled with exactly the difference. Holds all rows of the query in memory.
+    given twice, a gap is filled with exactly the difference, and ``old`` is always the row as it was given before. Holds
+    all rows of the query in memory.
     """
 
     def __init__(self, stream: EventStream, query: Followable, key: str, table: str) -> None:
@@ -119,7 +120,7 @@ class Follower(Iterator[RealtimePayload]):
         if event.event == "DELETE" and event.old is not None:
             old = self._known.pop(self._key_of(event.old), None)
             if old is not None:
-                yield event
+                yield self._event("DELETE", None, old, event.raw)
         elif event.new is not None:
             if event.old is not None and self._key_of(event.old) != self._key_of(event.new):
                 gone = self._known.pop(self._key_of(event.old), None)
@@ -135,11 +136,14 @@ class Follower(Iterator[RealtimePayload]):
             return  # read with the rows already, before its event came
         self._known[key] = row
         kind = "INSERT" if old is None else "UPDATE"
-        yield event if event is not None and event.event == kind else self._event(kind, row, old)
+        yield self._event(kind, row, old, None if event is None else event.raw)
 
-    def _event(self, kind: str, new: dict[str, Any] | None, old: dict[str, Any] | None) -> RealtimePayload:
-        raw = {"event": kind, "table": self._table, "new": new, "old": old}
-        return RealtimePayload(kind, self._table, new, old, raw)
+    def _event(
+        self, kind: str, new: dict[str, Any] | None, old: dict[str, Any] | None, raw: dict[str, Any] | None = None
+    ) -> RealtimePayload:
+        # The event's own `old` may be of a moment that was never given, where the row was read after it.
+        made = {"event": kind, "table": self._table, "new": new, "old": old}
+        return RealtimePayload(kind, self._table, new, old, made if raw is None else raw)
 
 
 def _older(row: Mapping[str, Any], known: Mapping[str, Any] | None) -> bool:
