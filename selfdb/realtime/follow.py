@@ -41,8 +41,8 @@ class Follower(Iterator[RealtimePayload]):
     """An endless loop over the rows of a table as they are and as they become. Belongs to one thread.
 
     Begins with an ``INSERT`` for each row that is there. Knows the rows that it gave by their key, so that nothing is
-    given twice, a gap is filled with exactly the difference, and ``old`` is always the row as it was given before. Holds
-    all rows of the query in memory.
+    given twice, a gap is filled with exactly the difference, and ``old`` is always the row as it was given before.
+    Holds all rows of the query in memory.
     """
 
     def __init__(self, stream: EventStream, query: Followable, key: str, table: str) -> None:
