@@ -1,7 +1,6 @@
 """A live board in the terminal: how many orders are in which state, drawn anew with each change. Ctrl+C ends it.
 
 SELFDB_URL=... SELFDB_API_KEY=... SELFDB_EMAIL=... SELFDB_PASSWORD=... python order_board.py TABLE [--for SECONDS]
-
 The table has a column state. Into a pipe goes a line for each change. What happens to the connection goes to stderr.
 """
 
