@@ -188,11 +188,17 @@ def test_a_frame_that_is_too_large_ends_the_socket(server: Any, http: Http, conn
     assert raw.ended()[0] == 1009
 
 
+def test_text_that_is_none_ends_the_socket(server: Any, http: Http, connect: Connect) -> None:
+    raw = connect(server, http.admin)
+    raw.ws.send(b"[\xff", opcode=1)
+    assert raw.ended()[0] == 1007
+
+
 def test_a_socket_has_at_most_a_hundred_channels(make_server: Callable[..., Any], connect: Connect) -> None:
     server = make_server()
     http = Http(server)
     raw = connect(server, http.admin)
-    tables = [Table(http, http.admin) for _ in range(101)]
+    tables = [Table(http, http.admin, realtime=number == 99) for number in range(101)]
     for number, table in enumerate(tables[:100]):
         raw.joined(table.topic, str(number))
     assert raw.join(tables[100].topic) == {"status": "error", "response": {"reason": "too many channels joined"}}

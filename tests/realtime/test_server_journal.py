@@ -8,13 +8,14 @@ import threading
 from pathlib import Path
 from typing import Any, Callable, List
 
+import pytest
 import sqlalchemy as sa
 
 from selfdb.realtime.frames import Frame, encode, encode_v1
 from selfdb.server.realtime.journal import Journal
 from selfdb.server.realtime.wire import V1, V2, Broadcast
 from selfdb.server.schema import events
-from tests.realtime.raw import Raw, Table
+from tests.realtime.raw import Raw, Table, until
 from tests.servers.clock import FakeClock
 from tests.support import Http
 
@@ -74,6 +75,19 @@ def test_events_are_removed_by_age_and_their_numbers_not_given_again(
         assert ids(server)[-1] > all_of_them[-1]
     finally:
         raw.stop()
+
+
+def test_the_server_removes_old_events_by_itself(
+    make_server: Callable[..., Any], clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("selfdb.server.realtime.hub._PRUNE_SECONDS", 0.05)
+    server = make_server(clock=clock)
+    http = Http(server)
+    table = Table(http, http.admin)
+    table.insert(1)
+    assert ids(server)
+    clock.advance(601)
+    until(lambda: not ids(server))
 
 
 def test_on_postgresql_numbers_follow_the_order_of_the_commits(make_server: Callable[..., Any]) -> None:

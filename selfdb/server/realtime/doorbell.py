@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from typing import Callable, Optional
 
@@ -34,8 +35,10 @@ class Doorbell:
             if self._loop is None or self._rung:
                 return
             self._rung = True
-            # Under the lock, so that a loop is not asked after it was detached and closed.
-            self._loop.call_soon_threadsafe(self._come)
+            # Under the lock, so that a loop is not asked after it was detached and closed; a server that was
+            # stopped by force has detached nothing.
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._come)
 
     def _come(self) -> None:
         with self._lock:

@@ -63,7 +63,8 @@ class Endpoint:
         if (await receive())["type"] != "websocket.connect":
             return
         if socket.closing is not None:
-            await refuse(scope, send, _bad_credentials())
+            ended = socket.closing[0] == 1008
+            await refuse(scope, send, _bad_credentials() if ended else _stopping())
             return
         with contextlib.suppress(OSError):  # gone before it was there
             await send({"type": "websocket.accept"})
@@ -92,7 +93,7 @@ class Endpoint:
         if claims is None or self._hub.has_ended(principal.session_id):
             raise _bad_credentials()
         if not self._hub.running:
-            raise ApiError(503, "The server is stopping")
+            raise _stopping()
         socket = Socket(
             self._hub,
             send,
@@ -108,3 +109,7 @@ class Endpoint:
 
 def _bad_credentials() -> ApiError:
     return ApiError(401, "Could not validate credentials", {"WWW-Authenticate": "Bearer"})
+
+
+def _stopping() -> ApiError:
+    return ApiError(503, "The server is stopping")

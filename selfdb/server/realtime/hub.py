@@ -15,6 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Dict, Iterator, List, Optional
 
+from starlette.concurrency import run_in_threadpool
+
 from ...realtime.frames import Frame
 from ..services import Services
 from .channel import Channel, may_read
@@ -63,7 +65,7 @@ class Hub:
         self._joins: List[_Join] = []
         self._cursor = 0
         self._read_at = 0.0
-        self._pruned_at = 0.0
+        self._troubled = False
         self._tasks: List[asyncio.Task[None]] = []
         self._notices: Optional[Notices] = None
 
@@ -73,12 +75,12 @@ class Hub:
         self._awake = asyncio.Event()
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="selfdb-realtime")
         self._cursor = await loop.run_in_executor(self._reader, self._journal.newest)
-        self._read_at = self._pruned_at = time.time()
+        self._read_at = time.time()
         self.services.doorbell.attach(loop, self._awake.set)
         if self.services.database.dialect == "postgresql":
             self._notices = Notices(self.services.database, self.services.doorbell)
             self._notices.start()
-        self._tasks = [loop.create_task(self._pump()), loop.create_task(self._watch())]
+        self._tasks = [loop.create_task(work) for work in (self._pump(), self._watch(), self._prune())]
         self.running = True
 
     async def stop(self) -> None:
@@ -168,12 +170,15 @@ class Hub:
                 self._cursor = batch.cursor
                 self._admit(joins, batch)
             except Exception:
-                logger.exception("the events could not be read; trying again")
+                if not self._troubled:  # once, not twice a second
+                    logger.exception("the events could not be read; trying again")
+                self._troubled = True
                 self._awake.set()
                 await asyncio.sleep(_RETRY_SECONDS)
                 continue
             finally:
                 self._fail_joins(joins)
+            self._troubled = False
             if batch.more:
                 self._awake.set()
 
@@ -188,6 +193,8 @@ class Hub:
     async def _tell(self, events: List[Event]) -> None:
         told = 0
         for event in events:
+            # First, so that one that cannot be told does not hold up the rest for ever.
+            self._cursor = event.id
             if event.kind in ROW_KINDS:
                 broadcast = Broadcast(event.topic or "", event.kind, event.payload)
                 for channel in self._channels(event):
@@ -256,6 +263,7 @@ class Hub:
                 socket.joined(join.frame, channel)
                 self._tables.setdefault(facts.id, {})[channel] = None
                 self._public[facts.id] = facts.public
+                self.set_role(socket, role)
             if not join.done.done():
                 join.done.set_result(None)
 
@@ -273,7 +281,6 @@ class Hub:
             await asyncio.sleep(_TICK_SECONDS)
             try:
                 self._tick()
-                await self._prune()
             except Exception:
                 logger.exception("looking after the sockets failed; going on")
 
@@ -289,9 +296,11 @@ class Hub:
             del self._ended[session_id]
 
     async def _prune(self) -> None:
-        if time.time() - self._pruned_at < _PRUNE_SECONDS:
-            return
-        self._pruned_at = time.time()
-        below = None if self._notices is not None else self._cursor
-        now = self.services.clock.now()
-        await asyncio.get_running_loop().run_in_executor(self._reader, self._journal.prune, now, below)
+        while True:
+            await asyncio.sleep(_PRUNE_SECONDS)
+            # What is not shared may not be removed before it was read here.
+            below = self._cursor if self._notices is None else None
+            try:
+                await run_in_threadpool(self._journal.prune, self.services.clock.now(), below)
+            except Exception:
+                logger.exception("old events could not be removed; trying again later")

@@ -63,7 +63,7 @@ class Batch:
 
 
 class Journal:
-    """Reads and prunes the events of one database. Used by one thread at a time."""
+    """Reads and prunes the events of one database. Thread-safe."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections import deque
 from datetime import datetime
@@ -100,21 +99,30 @@ class Socket:
 
     async def _tell_all(self) -> None:
         """The task that sends what is queued."""
-        with contextlib.suppress(OSError, RuntimeError):  # the client has gone; the reader hears of it too
-            sent = 0
-            while self.closing is None:
-                while self._queue:
-                    text = self._queue.popleft()
-                    self._queued -= len(text)
-                    await self._send({"type": "websocket.send", "text": text})
-                    sent += 1
-                    if sent % _SENT_AT_A_STRETCH == 0:
-                        await asyncio.sleep(0)
+        try:
+            await self._tell_until_closed()
+        except (OSError, RuntimeError):
+            pass  # the client has gone; the reader hears of it too
+        except Exception:
+            logger.exception("a socket could not be told")
+            self.close(1011, "internal error")
+
+    async def _tell_until_closed(self) -> None:
+        sent = 0
+        while self.closing is None:
+            while self._queue:
+                text = self._queue.popleft()
+                self._queued -= len(text)
+                await self._send({"type": "websocket.send", "text": text})
+                sent += 1
+                if sent % _SENT_AT_A_STRETCH == 0:
+                    await asyncio.sleep(0)
+            if self.closing is None:
                 self._more.clear()
                 await self._more.wait()
-            if self._cut is None:
-                code, reason = self.closing
-                await self._send({"type": "websocket.close", "code": code, "reason": reason})
+        if self._cut is None:
+            code, reason = self.closing
+            await self._send({"type": "websocket.close", "code": code, "reason": reason})
 
     # -- hearing -----------------------------------------------------------------------------------------
 
