@@ -454,9 +454,11 @@ class _Run:
             self._waker.send(b"\0")
 
     def clear(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            while self.waking.recv(4096):
-                pass
+        try:
+            while True:
+                self.waking.recv(4096)
+        except BlockingIOError:
+            return
 
     def end(self) -> None:
         self.waking.close()

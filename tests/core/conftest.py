@@ -7,7 +7,10 @@ from typing import Any, Callable, Iterator, List
 import pytest
 
 from selfdb.core.transport import Transport
+from selfdb.core.websocket import After
 from tests.core.calls import SkippingClock, transport_to
+from tests.core.links import Owner, address_of
+from tests.servers.scripted import ScriptedServer
 
 
 @pytest.fixture(autouse=True)
@@ -39,3 +42,17 @@ def connect(skipping: SkippingClock) -> Iterator[Callable[..., Transport]]:
     yield make
     for transport in made:
         transport.pool.close()
+
+
+@pytest.fixture
+def owner_of() -> Iterator[Callable[..., Owner]]:
+    """``owner_of(server or address, after=)``: an `Owner` whose links are closed after the test."""
+    made: List[Owner] = []
+
+    def make(where: Any, after: After = After.STOP) -> Owner:
+        made.append(Owner(address_of(where) if isinstance(where, ScriptedServer) else where, after))
+        return made[-1]
+
+    yield make
+    for owner in made:
+        owner.end()

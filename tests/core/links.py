@@ -12,7 +12,7 @@ from selfdb.core.websocket import Address, After, Link
 from selfdb.exceptions import SelfDBError
 from tests.core.kit import wait_until
 from tests.servers.scripted import Peer, PeerGone, ScriptedServer
-from tests.servers.websockets import accept
+from tests.servers.websockets import WebSocket, accept
 
 SLACK = 5.0
 """Upper bounds that users rely on are tested with this factor."""
@@ -162,4 +162,17 @@ class Proxy:
                 pass
 
 
-__all__ = ["SLACK", "Naps", "Owner", "PeerGone", "Proxy", "address_of", "echo", "quiet"]
+def opened(*then: Callable[[WebSocket], Any]) -> Callable[[Peer], None]:
+    """A handler that opens, does ``then``, and reads until the client goes."""
+
+    def handler(peer: Peer) -> None:
+        ws = accept(peer)
+        for step in then:
+            step(ws)
+        if not peer.ended:
+            ws.wait_for_end()
+
+    return handler
+
+
+__all__ = ["SLACK", "Naps", "Owner", "PeerGone", "Proxy", "address_of", "echo", "opened", "quiet"]
