@@ -149,9 +149,11 @@ class Opening:
         raise failure
 
     def _wrap(self, context: ssl.SSLContext | None, host: str) -> None:
-        self._sock.settimeout(self.left())
         context = context or ssl.create_default_context()
-        self._sock = context.wrap_socket(self._sock, server_hostname=host)
+        # In two steps, so that `abort` finds the socket in between: wrapping takes it out of the plain one.
+        self._sock = context.wrap_socket(self._sock, server_hostname=host, do_handshake_on_connect=False)
+        self._sock.settimeout(self.left())
+        self._sock.do_handshake()
 
     def _tunnel(self, proxy: Any, host: str, port: int, secure: bool) -> None:
         if proxy.scheme == "https" and secure:
