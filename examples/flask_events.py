@@ -24,11 +24,9 @@ def stream(viewer: SelfDB, table: str, silence: float) -> Iterator[str]:
         changes = viewer.realtime.channel(f"table:{table}").subscribe().events(silence, maxsize=100, resync=True)
         yield ":\n\n"
         while not changes.ended:
-            change = changes.get()
+            change = changes.get()  # None after a silence; what is sent then fails if he has gone
             row = (change and (change.new or change.old)) or {}
-            yield (
-                f"data: {dumps([change.event, *map(row.get, COLUMNS)])}\n\n" if change else ":\n\n"
-            )  # which fails if he has gone
+            yield f"data: {dumps([change.event, *map(row.get, COLUMNS)])}\n\n" if change else ":\n\n"
 
 
 def create_app(db: SelfDB, table: str = "orders", silence: float = 15.0) -> Flask:
