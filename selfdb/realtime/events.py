@@ -21,6 +21,7 @@ class EventStream(Iterator[RealtimePayload]):
     :ivar resyncs: how often events may have been missed so far, because the connection was lost or this buffer
         was full.
     :ivar timeout: seconds to wait for one event.
+    :ivar taken: events so far, whether they were given already, wait or had to go.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class EventStream(Iterator[RealtimePayload]):
     ) -> None:
         self.resyncs = 0
         self.timeout = timeout
+        self.taken = 0
         self._maxsize = maxsize
         self._marks = marks
         self._forget = forget
@@ -49,6 +51,7 @@ class EventStream(Iterator[RealtimePayload]):
         with self._changed:
             if self._ended:
                 return
+            self.taken += 1
             if event.event == mark.event:
                 self.resyncs += 1
                 if not self._marks:
@@ -68,6 +71,11 @@ class EventStream(Iterator[RealtimePayload]):
             if not self._ended:
                 self._ended, self._error = True, error
             self._changed.notify_all()
+
+    def pause(self, seconds: float) -> bool:
+        """Wait without taking anything; returns at once, and false, when no more will come."""
+        with self._changed:
+            return not self._changed.wait_for(lambda: self._ended, seconds)
 
     def __iter__(self) -> EventStream:
         return self

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
-from ..exceptions import InvalidRequestError
+from ..exceptions import APIConnectionError, InternalServerError, InvalidRequestError, RateLimitError
 from ..models import RealtimePayload
 from .events import EventStream
 from .payloads import RESYNC
@@ -16,7 +16,10 @@ __all__ = ["Followable", "Follower"]
 log = logging.getLogger("selfdb.realtime")
 
 MAX_PASSES = 5
-"""How often the rows are read again because they changed while they were read."""
+"""How often the rows are read at most because they changed while they were read."""
+
+PAUSES = (0.5, 1.0, 2.0, 5.0)
+"""Seconds before the rows are read again where the server could not give them; the last goes on for ever."""
 
 
 class Page(Protocol):
@@ -87,7 +90,7 @@ class Follower(Iterator[RealtimePayload]):
 
     def _catch_up(self) -> Iterator[RealtimePayload]:
         """The difference between what was given and what is there now."""
-        rows = self._read()
+        rows = self._read_patiently()
         for key, old in list(self._known.items()):
             if key not in rows:
                 del self._known[key]
@@ -95,19 +98,42 @@ class Follower(Iterator[RealtimePayload]):
         for key, row in rows.items():
             yield from self._changed(key, row)
 
+    def _read_patiently(self) -> dict[Any, dict[str, Any]]:
+        """The rows, however long the server is away; as they are known, once the loop was ended."""
+        attempt = 0
+        while True:
+            try:
+                return self._read()
+            except (APIConnectionError, InternalServerError, RateLimitError) as error:
+                log.info("the rows of %s could not be read and are tried again: %s", self._table, error)
+            if not self._stream.pause(PAUSES[min(attempt, len(PAUSES) - 1)]):
+                return dict(self._known)
+            attempt += 1
+
     def _read(self) -> dict[Any, dict[str, Any]]:
-        """All rows by key; read again if their number changed on the way, which may have hidden one."""
+        """All rows by key.
+
+        A row that is deleted between two pages moves another one to a page that was read already. So pages are read
+        again while there are changes, and what any pass found counts: the events of rows that are gone since then
+        are still to come.
+        """
         rows: dict[Any, dict[str, Any]] = {}
         for _ in range(MAX_PASSES):
-            rows, totals = {}, set()
+            before, pages, totals, found = self._stream.taken, 0, set(), set()
             for page in self._query.pages():
+                pages += 1
                 totals.add(page.total)
                 for row in page.data:
                     plain = _plain(row)
-                    rows[self._key_of(plain)] = plain
-            if len(totals) <= 1 and totals in ({len(rows)}, set()):
+                    key = self._key_of(plain)
+                    found.add(key)
+                    if not _older(plain, rows.get(key)):
+                        rows[key] = plain
+            if pages <= 1:
+                return {key: rows[key] for key in found}  # of one moment
+            if totals == {len(found)} and self._stream.taken == before:
                 return rows
-        log.warning("the rows of %s changed each time they were read; some may come late", self._table)
+        log.info("the rows of %s changed each time they were read", self._table)
         return rows
 
     def _key_of(self, row: Mapping[str, Any]) -> Any:

@@ -1,0 +1,393 @@
+"""The client behind a link that is cut, stalled, half closed, delayed and refused at every state, and a server that
+is killed: what it is told is a gapless run of the commits, and every gap is announced."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List, Union
+
+import pytest
+import requests
+
+from selfdb import SelfDB
+from selfdb.models import RealtimePayload
+from selfdb.realtime import client as client_module
+from selfdb.realtime import session_machine
+from tests.conftest import API_KEY
+from tests.realtime.raw import Table, until
+from tests.servers.process import ServeProcess
+from tests.servers.tcpproxy import TcpProxy
+from tests.support import Http
+
+#: Seconds after the way is free again within which events come; a busy machine is given five times that.
+RETURN_SECONDS = 7.0
+SLACK = 5.0
+ROUNDS = int(os.environ.get("SELFDB_CHAOS_ROUNDS") or 4)
+
+RESYNC, LEFT = "resync", "left"
+
+
+def seeded(request: pytest.FixtureRequest) -> random.Random:
+    seed = os.environ.get("SELFDB_CHAOS_SEED") or str(random.SystemRandom().randrange(1 << 32))
+    print(f"SELFDB_CHAOS_SEED={seed}")
+    return random.Random(f"{seed} {request.node.name}")
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dead links are noticed in a second or two instead of forty."""
+    monkeypatch.setattr(session_machine, "HEARTBEAT_EVERY", 0.4)
+    monkeypatch.setattr(session_machine, "HEARTBEAT_ANSWER", 1.2)
+    monkeypatch.setattr(client_module, "ATTEMPT_SECONDS", 1.5)
+
+
+class Writer:
+    """A thread that inserts rows numbered from 1, one after the other. It may be interrupted: no number comes twice."""
+
+    def __init__(self, table: Table) -> None:
+        self.begun = 0
+        self._table = table
+        self._failures: List[BaseException] = []
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
+
+    def __enter__(self) -> Writer:
+        self._thread.start()
+        return self
+
+    def _run(self) -> None:
+        while not self._stopping.wait(0.005):
+            try:
+                self.change()
+            except requests.ConnectionError:
+                continue  # the server was killed; whether the row is there, the table tells
+            except BaseException as failure:
+                self._failures.append(failure)
+                return
+
+    def change(self) -> None:
+        self.begun += 1
+        self._table.insert(self.begun)
+
+    def __exit__(self, *exc_info: Any) -> None:
+        self._stopping.set()
+        self._thread.join(60)
+        assert not self._thread.is_alive()
+        if self._failures:
+            raise self._failures[0]
+
+
+class Changer(Writer):
+    """A thread that inserts, updates and deletes rows at random."""
+
+    def __init__(self, table: Table, seed: int) -> None:
+        super().__init__(table)
+        self._dice = random.Random(seed)
+        self._rows: List[str] = []
+
+    def change(self) -> None:
+        self.begun += 1
+        what = self._dice.random()
+        if what < 0.4 or not self._rows:
+            self._rows.append(self._table.insert(self.begun)["id"])
+        elif what < 0.7:
+            self._table.update(self._dice.choice(self._rows), n=self.begun)
+        else:
+            self._table.delete(self._rows.pop(self._dice.randrange(len(self._rows))))
+
+
+class Listener:
+    """A channel and the log of what it was told: numbers of rows, and marks."""
+
+    def __init__(self, db: SelfDB, table: Table) -> None:
+        self.realtime = db.realtime
+        self.log: List[Union[int, str]] = []
+        self.last = 0
+        self.slowest = 0.0
+        self.channel = self.realtime.channel(table.topic).on("INSERT", self._inserted).on(RESYNC, self._resync)
+
+    def _inserted(self, payload: RealtimePayload) -> None:
+        assert payload.new is not None
+        self.log.append(payload.new["n"])
+        self.last = payload.new["n"]
+
+    def _resync(self, payload: RealtimePayload) -> None:
+        self.log.append(RESYNC)
+
+    def follows(self, writer: Writer, returned: float) -> None:
+        """Wait for rows whose writing has not begun yet."""
+        begun = writer.begun
+        until(lambda: self.last > begun, RETURN_SECONDS * SLACK)
+        self.slowest = max(self.slowest, time.monotonic() - returned)
+
+    def check(self, commits: List[int]) -> None:
+        """Between two marks there is nothing but a run of the commits without a gap; nothing comes twice."""
+        place = {number: index for index, number in enumerate(commits)}
+        numbers = [entry for entry in self.log if isinstance(entry, int)]
+        assert numbers == sorted(set(numbers))
+        for marked, run in itertools.groupby(self.log, key=lambda entry: isinstance(entry, str)):
+            if not marked:
+                places = [place[number] for number in run]
+                assert places == list(range(places[0], places[0] + len(places))), self.log
+        assert numbers[-1] == commits[-1]
+
+
+class Chaos:
+    """What can be done to a link at which state of it."""
+
+    def __init__(self, proxy: TcpProxy, listener: Listener, dice: random.Random) -> None:
+        self.proxy, self.listener, self.dice = proxy, listener, dice
+        self.harms = [proxy.cut_here, proxy.half_close_here, proxy.stall_here]
+
+    def connecting(self) -> None:
+        for _ in range(self.dice.randint(1, 3)):
+            self.proxy.plan("accept", self.dice.choice(self.harms))
+        self.proxy.cut()
+
+    def handshake(self) -> None:
+        for _ in range(self.dice.randint(1, 2)):
+            self.proxy.plan(self.dice.choice(["request", "answer"]), self.dice.choice(self.harms))
+        self.proxy.cut()
+
+    def joining(self) -> None:
+        self.proxy.cut()
+        for _ in range(self.dice.randint(1, 2)):
+            self.proxy.plan(self.dice.choice(["frame", "reply"]), self.dice.choice(self.harms))
+
+    def joined(self) -> None:
+        fault = self.dice.choice(["cut", "half close", "stall", "delay", "in a frame", "late half close"])
+        if fault == "cut":
+            self.proxy.cut()
+        elif fault == "half close":
+            self.proxy.half_close()
+        elif fault == "stall":
+            self.proxy.stall()
+        elif fault == "delay":
+            self.proxy.delay = self.dice.uniform(0.01, 0.3)
+        else:
+            self.proxy.plan("reply", self.proxy.cut_here if fault == "in a frame" else self.proxy.half_close_here)
+
+    def leaving(self) -> None:
+        self.proxy.plan(self.dice.choice(["frame", "reply"]), self.dice.choice(self.harms))
+        begun = time.monotonic()
+        self.listener.channel.unsubscribe(timeout=1.0)
+        assert time.monotonic() - begun < 1.0 + SLACK
+        self.listener.log.append(LEFT)
+        assert self.listener.channel.state == "closed"
+
+    def reconnecting(self) -> None:
+        self.proxy.refuse()
+        self.proxy.cut()
+        if self.dice.random() < 0.5:
+            until(lambda: self.listener.realtime.state == "reconnecting")
+            self.proxy.resume()
+            self.proxy.plan("accept", self.proxy.cut_here)
+
+
+STATES = ("connecting", "handshake", "joining", "joined", "leaving", "reconnecting")
+
+
+def numbers(table: Table) -> List[int]:
+    """The rows of the table, in the order of their commits."""
+    rows: List[int] = []
+    for page in itertools.count(1):
+        answer = table.http.get(
+            f"/tables/{table.id}/data",
+            params={"page": page, "page_size": 1000, "sort_by": "n", "sort_order": "asc"},
+            bearer=table.bearer,
+        ).json()
+        rows += [row["n"] for row in answer["data"]]
+        if len(rows) >= answer["total"]:
+            return rows
+    raise AssertionError("unreachable")
+
+
+@pytest.fixture
+def signed_in() -> Iterator[Callable[..., SelfDB]]:
+    """``signed_in(url, http)``: a client of ``url`` with the administrator's session of ``http``."""
+    made: List[SelfDB] = []
+
+    def make(url: str, http: Http) -> SelfDB:
+        db = SelfDB(url, http.api_key)
+        made.append(db)
+        db.access_token = http.admin
+        return db
+
+    yield make
+    for db in made:
+        db.close()
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_c112_no_gap_is_silent_whatever_happens_to_the_link(
+    state: str,
+    request: pytest.FixtureRequest,
+    make_server: Callable[..., Any],
+    signed_in: Callable[..., SelfDB],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from selfdb.server.realtime.socket import Socket
+
+    dice = seeded(request)
+    server = make_server()
+    http = Http(server)
+    table = Table(http, http.admin)
+    joins: List[str] = []
+    joined = Socket.joined
+    monkeypatch.setattr(Socket, "joined", lambda *given: (joins.append(given[2].topic), joined(*given))[1])
+    with TcpProxy(int(server.url.rsplit(":", 1)[1])) as proxy:
+        db = signed_in(proxy.url, http)
+        listener = Listener(db, table)
+        chaos = Chaos(proxy, listener, dice)
+        db.realtime.connect()
+        listener.channel.subscribe()
+        with Writer(table) as writer:
+            listener.follows(writer, time.monotonic())
+            for _ in range(ROUNDS):
+                getattr(chaos, state)()
+                time.sleep(dice.uniform(0.0, 1.0))  # how long the fault lasts
+                proxy.resume()
+                returned = time.monotonic()
+                listener.channel.subscribe(timeout=RETURN_SECONDS * SLACK)
+                listener.follows(writer, returned)
+        commits = numbers(table)
+        assert commits == list(range(1, writer.begun + 1))
+        until(lambda: listener.last == writer.begun)
+        db.realtime.disconnect()
+        listener.check(commits)
+        lefts, resyncs = listener.log.count(LEFT), listener.log.count(RESYNC)
+        assert resyncs <= len(joins) - 1 - lefts
+        assert proxy.most_open == 1
+    print(f"{state}: events again after {listener.slowest:.2f} s at most; {resyncs} resyncs in {proxy.opened} links")
+
+
+def test_c112_following_a_table_ends_with_exactly_its_rows(
+    request: pytest.FixtureRequest, make_server: Callable[..., Any], signed_in: Callable[..., SelfDB]
+) -> None:
+    dice = seeded(request)
+    server = make_server()
+    http = Http(server)
+    table = Table(http, http.admin)
+    known: Dict[str, Dict[str, Any]] = {}
+    failures: List[BaseException] = []
+
+    def follow(events: Iterator[RealtimePayload]) -> None:
+        try:
+            for event in events:
+                if event.event == "INSERT":
+                    assert event.new is not None
+                    assert known.setdefault(event.new["id"], event.new) is event.new
+                elif event.event == "UPDATE":
+                    assert event.new is not None
+                    assert known[event.new["id"]] != event.new
+                    known[event.new["id"]] = event.new
+                else:
+                    assert event.old is not None
+                    del known[event.old["id"]]
+        except BaseException as failure:
+            failures.append(failure)
+
+    for number in range(30):
+        table.insert(number)
+    with TcpProxy(int(server.url.rsplit(":", 1)[1])) as proxy:
+        db, direct = signed_in(proxy.url, http), signed_in(server.url, http)
+        db.realtime.connect()
+        channel = db.realtime.channel(table.topic)
+        rows = direct.tables.data.query(table.id).page_size(7)
+        follower = threading.Thread(target=follow, args=(channel.follow(rows),), name="follower", daemon=True)
+        follower.start()
+        chaos = Chaos(proxy, Listener(db, table), dice)
+        with Changer(table, dice.randrange(1 << 32)):
+            for _ in range(ROUNDS * 2):
+                getattr(chaos, dice.choice([state for state in STATES if state != "leaving"]))()
+                time.sleep(dice.uniform(0.0, 0.5))  # how long the fault lasts
+                proxy.resume()
+                channel.subscribe(timeout=RETURN_SECONDS * SLACK)
+        last = table.insert(-1)
+        until(lambda: failures != [] or last["id"] in known, RETURN_SECONDS * SLACK)
+        found = {row["id"]: row for row in direct.tables.data.query(table.id).page_size(1000)}
+        until(lambda: failures != [] or known == found)
+        db.realtime.disconnect()
+        follower.join(15)
+        assert not follower.is_alive()
+        assert not failures, failures
+        assert proxy.most_open == 1
+
+
+def test_c114_a_stalled_link_is_found_dead_by_its_heartbeat(
+    make_server: Callable[..., Any], signed_in: Callable[..., SelfDB]
+) -> None:
+    server = make_server()
+    http = Http(server)
+    table = Table(http, http.admin)
+    with TcpProxy(int(server.url.rsplit(":", 1)[1])) as proxy:
+        db = signed_in(proxy.url, http)
+        listener = Listener(db, table)
+        states: List[str] = []
+        db.realtime.on_state_change(states.append)
+        db.realtime.connect()
+        listener.channel.subscribe()
+        table.insert(1)
+        until(lambda: listener.last == 1)
+        proxy.stall()
+        stalled = time.monotonic()
+        table.insert(2)
+        until(lambda: RESYNC in listener.log)
+        took = time.monotonic() - stalled
+        # One more heartbeat, and the time for its answer; the link is never resumed.
+        assert took < (0.4 + 1.2 + 1.0) * SLACK
+        assert proxy.opened == 2
+        table.insert(3)
+        until(lambda: listener.last == 3)
+        assert listener.log == [1, RESYNC, 3]
+        assert proxy.most_open == 1
+        until(lambda: states[-1] == "connected")
+        assert states == ["connecting", "connected", "reconnecting", "connected"]
+    print(f"a dead link was replaced after {took:.2f} s")
+
+
+def test_c112_a_server_that_is_killed_and_comes_back(
+    request: pytest.FixtureRequest, tmp_path: Path, signed_in: Callable[..., SelfDB]
+) -> None:
+    dice = seeded(request)
+    with ServeProcess(tmp_path / "data", api_key=API_KEY) as process:
+        http = Http(process)
+        table = Table(http, http.admin)
+        db = signed_in(process.url, http)
+        listener = Listener(db, table)
+        followed: Dict[int, int] = {}
+
+        def follow(events: Iterator[RealtimePayload]) -> None:
+            for event in events:
+                assert event.new is not None
+                followed[event.new["n"]] = followed.get(event.new["n"], 0) + 1
+
+        db.realtime.connect()
+        rows = db.tables.data.query(table.id)
+        follower = threading.Thread(
+            target=follow, args=(db.realtime.channel(table.topic).follow(rows),), name="follower", daemon=True
+        )
+        follower.start()
+        with Writer(table) as writer:
+            listener.follows(writer, time.monotonic())
+            for _ in range(2):
+                process.stop(with_signal=signal.SIGKILL)
+                until(lambda: db.realtime.state == "reconnecting")
+                time.sleep(dice.uniform(0.0, 1.0))  # how long it is down
+                process.start()
+                listener.follows(writer, time.monotonic())
+        commits = numbers(table)
+        until(lambda: listener.last == commits[-1] and commits[-1] in followed)
+        db.realtime.disconnect()
+        follower.join(15)
+        assert not follower.is_alive()
+        listener.check(commits)
+        assert listener.log.count(RESYNC) == 2
+        assert followed == dict.fromkeys(commits, 1)
+    print(f"events again after {listener.slowest:.2f} s at most")
