@@ -208,9 +208,8 @@ def test_a_session_of_another_server_or_key_is_none(path: Path) -> None:
 
 
 def test_two_stores_of_one_file_hold_each_other_off(path: Path) -> None:
-    with FileStore(path).lock(0):
-        with pytest.raises(APITimeoutError, match="holds the session lock"):
-            FileStore(path).lock(0).__enter__()
+    with FileStore(path).lock(0), pytest.raises(APITimeoutError, match="holds the session lock"):
+        FileStore(path).lock(0).__enter__()
     with FileStore(path).lock(0), FileStore(path.with_name("another")).lock(0):
         pass
 
@@ -249,9 +248,8 @@ def test_an_interruption_while_waiting_leaves_no_open_file(path: Path, monkeypat
 
     monkeypatch.setattr(time, "sleep", interrupted)
     before = len(os.listdir("/proc/self/fd"))
-    with FileStore(path).lock(0):
-        with pytest.raises(KeyboardInterrupt):
-            FileStore(path).lock(None).__enter__()
+    with FileStore(path).lock(0), pytest.raises(KeyboardInterrupt):
+        FileStore(path).lock(None).__enter__()
     assert len(os.listdir("/proc/self/fd")) == before
 
 
@@ -280,7 +278,7 @@ def test_a_renewal_that_cannot_lock_keeps_the_session(tmp_path: Path) -> None:
 
 
 @contextlib.contextmanager
-def program(*arguments: str) -> Iterator["subprocess.Popen[str]"]:
+def program(*arguments: str) -> Iterator[subprocess.Popen[str]]:
     """`session_process` as a child; killed and waited for at the end, if it is still there."""
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.core.session_process", *arguments],
@@ -301,7 +299,7 @@ def program(*arguments: str) -> Iterator["subprocess.Popen[str]"]:
                 stream.close()
 
 
-def line_of(process: "subprocess.Popen[str]") -> str:
+def line_of(process: subprocess.Popen[str]) -> str:
     assert process.stdout is not None
     return process.stdout.readline().strip()
 

@@ -69,7 +69,7 @@ def keeper_of(tokens: Optional[Tokens] = OLD, **options: Any) -> TokenKeeper:
     return keeper
 
 
-def together(keeper: TokenKeeper, outcome: Any, count: int) -> "tuple[List[Any], Renewals]":
+def together(keeper: TokenKeeper, outcome: Any, count: int) -> tuple[List[Any], Renewals]:
     """``count`` threads want the pair of OLD renewed, and all of them wait when the answer comes."""
     deadline = AskedDeadline()
     renewals = Renewals(outcome, lambda: wait_until(lambda: deadline.asked >= count))
