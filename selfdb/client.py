@@ -97,9 +97,10 @@ class SelfDB:
         )
         pool = Pool(session, verify)
         keeper = TokenKeeper(session_store, binding_of(str(base.origin) + base.prefix, key))
-        renewer = renew_session if auto_refresh else None
+        self._renewer = renew_session if auto_refresh else None
         self._owned_server: Any = None
-        self._assemble(Transport(pool, base, {"X-API-Key": key}, keeper, options, renewer), Dialect(), UploadRoute())
+        transport = Transport(pool, base, {"X-API-Key": key}, keeper, options, self._renewer)
+        self._assemble(transport, Dialect(), UploadRoute())
 
     def _assemble(self, transport: Transport, dialect: Dialect, route: UploadRoute) -> None:
         self._transport = transport
@@ -122,6 +123,7 @@ class SelfDB:
         }
         clone = object.__new__(type(self))
         clone._owned_server = None
+        clone._renewer = self._renewer
         clone._assemble(Transport(mine.pool, mine.base, mine.identity, **parts), self._dialect, self._route)
         return clone
 
@@ -271,7 +273,16 @@ class SelfDB:
         tokens = Tokens(_token(access_token), None if refresh_token is None else _token(refresh_token))
         keeper = TokenKeeper()
         keeper.set(tokens)
-        return self._derived(keeper=keeper, renewer=renew_session if refresh_token is not None else None)
+        return self._derived(keeper=keeper, renewer=self._renewer if refresh_token is not None else None)
+
+    def as_guest(self) -> Self:
+        """A light client for somebody who is not signed in (yet); shares nothing but connections.
+
+        Where many users sign in through one program, each has to do so on a client of his own, for ``auth.login``
+        makes every later call of its client that user's: ``guest = db.as_guest(); guest.auth.login(...)``. Cheap;
+        need not be closed.
+        """
+        return self._derived(keeper=TokenKeeper(), renewer=self._renewer)
 
     @property
     def with_raw_response(self) -> RawSelfDB:
