@@ -23,7 +23,7 @@ from .errors import ApiError
 from .query import SortOrder, as_id, contains, ordered
 from .schema import tables as catalog
 from .services import Services
-from .shapes import Layout, Shape, shape_of
+from .shapes import Column, Layout, Shape, shape_of
 
 __all__ = [
     "TableRecord",
@@ -293,7 +293,7 @@ def delete_owned(connection: Connection, services: Services, user_id: str) -> No
         delete(connection, record_of(connection, row))
 
 
-def check_default(column: Any) -> None:
+def check_default(column: Column) -> None:
     """Make sure that the declared default of ``column`` is one.
 
     :raises ApiError: 400.
