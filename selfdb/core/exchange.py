@@ -190,10 +190,13 @@ class Exchange:
             raised.may_have_been_applied = self._doubtful
             if self._doubtful:
                 raised.message += "; the request may have been applied, so look before you send it again"
-        if self.deadline.passed or not self._may_repeat(failure):
-            raise self._signed(raised) from error
         cost = RetryBudget.COST_OF_TIMEOUT if isinstance(raised, APITimeoutError) else RetryBudget.COST
-        self._wait(cost, None, self._signed(raised), error)
+        try:
+            if self.deadline.passed or not self._may_repeat(failure) or not self._waited(cost, None):
+                raise self._signed(raised) from error
+        finally:
+            # An error that its own traceback leads back to would hold the connection until the next collection.
+            del raised, error
 
     def _late(self) -> APITimeoutError:
         error = APITimeoutError(f"the deadline of {self.deadline.seconds:g} s for the whole call passed")
@@ -219,12 +222,14 @@ class Exchange:
             failure = Failure.UNAVAILABLE
             self._doubtful = self._doubtful or self.request.writes
         else:
+            failure = Failure.FINAL
             if status < 500:
                 self.pool.budget.give()
-            raise error
-        if not self._may_repeat(failure):
-            raise error
-        self._wait(RetryBudget.COST, asked, error, None)
+        try:
+            if not self._may_repeat(failure) or not self._waited(RetryBudget.COST, asked):
+                raise error
+        finally:
+            del error
 
     def _may_repeat(self, failure: Failure) -> bool:
         acknowledged = self._key is not None and self.pool.acknowledges_keys
@@ -237,15 +242,16 @@ class Exchange:
     def _body_touched(self) -> bool:
         return isinstance(self.request.body, Upload) and self.request.body.touched
 
-    def _wait(self, cost: int, asked: float | None, error: SelfDBError, cause: Exception | None) -> None:
-        """Sleep before the next attempt; raise ``error`` if there is no time or no budget for one."""
+    def _waited(self, cost: int, asked: float | None) -> bool:
+        """Sleep before the next attempt; false, at once, if there is no time or no budget for one."""
         seconds = self.transport.options.retry.delay(self._retries) if asked is None else asked
         fits = self.deadline.allows(seconds) and (self.deadline.seconds is not None or seconds <= LONGEST_WAIT)
         if not fits or not self.pool.budget.take(cost):
-            raise error from cause
+            return False
         self._retries += 1
         self._spent += cost
         self.transport.lifeline.sleep(seconds)
+        return True
 
     def _redirect(self, answer: requests.Response) -> None:
         """Go on at the address that ``answer`` names if that is safe; raise otherwise."""

@@ -179,6 +179,9 @@ class _Head:
         self._begun = True
         return line
 
+    def close(self) -> None:
+        self._file.close()
+
 
 class _BoundedResponse(HTTPResponse):
     def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
@@ -189,7 +192,8 @@ class _BoundedResponse(HTTPResponse):
         try:
             super().begin()
         finally:
-            self.fp = whole
+            if self.fp is not None:
+                self.fp = whole
 
     def _read_status(self) -> tuple[str, int, str]:
         # `http.client` skips 100 only, and would take any other interim answer, such as 103, for the real one.
