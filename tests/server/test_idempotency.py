@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from typing import Any, Callable, Dict, List
 
@@ -220,3 +221,19 @@ def test_logins_have_no_keys(http: Http) -> None:
     answers = [keyed(http, "POST", "/users/token", "key", json=login) for _ in range(2)]
     assert all(HEADER not in answer.headers for answer in answers)
     assert answers[0].json()["access_token"] != answers[1].json()["access_token"]
+
+
+def test_expired_answers_are_dropped_at_the_next_start(
+    make_server: Callable[..., Any], clock: FakeClock, tmp_path: Any
+) -> None:
+    server = make_server(path=tmp_path, clock=clock)
+    http = Http(server)
+    for _ in range(2):
+        keyed(http, "POST", "/users/", unique("key"), json=registration())
+        clock.advance(13 * 3600)
+    server.stop()
+    make_server(path=tmp_path, clock=clock).stop()
+    with sqlite3.connect(tmp_path / "selfdb.sqlite3") as connection:
+        kept = connection.execute("SELECT count(*) FROM _selfdb_idempotency").fetchone()
+    connection.close()
+    assert kept == (1,)
