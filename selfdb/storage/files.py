@@ -195,11 +195,12 @@ class Files(Namespace):
 
     def _walk(self, **query: Any) -> Iterator[FileResponse]:
         parsed = Files(self._transport, self._route)
-        number = 1
+        number, seen = 1, 0
         while True:
             page = parsed.list(page=number, **query)
             yield from page.data
-            if not page.data or number * page.page_size >= page.total:
+            seen += len(page.data)  # and not what was asked for: a server may give fewer files a page than that
+            if not page.data or seen >= page.total:
                 return
             number += 1
 
@@ -257,9 +258,12 @@ class Files(Namespace):
 
         ``GET /storage/files/download/{bucket_name}/{path}``
         """
+        clock = self._transport.pool.clock
+        begun = clock.monotonic()
         download = self.stream(bucket_name, path, max_bytes=max_bytes, progress=progress)
         content = read_all(download)
-        return self._call.result(Response(download.status_code, download.headers, content), _content)
+        took = clock.monotonic() - begun
+        return self._call.result(Response(download.status_code, download.headers, content, took), _content)
 
     def download_to(
         self,
