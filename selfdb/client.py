@@ -65,7 +65,7 @@ class SelfDB:
     :param headers: sent with every request.
     :param idempotent_writes: give each write an idempotency key of its own, so that a server that knows them
         does it once even where the client has to repeat it.
-    :param session_store: keeps the session beyond the process, such as :class:`~selfdb.FileStore`.
+    :param session_store: keeps the session beyond the process, such as :class:`~selfdb.core.stores.FileStore`.
     :raises InvalidRequestError: (a ``ValueError``) for an argument that is missing or wrong.
     """
 
@@ -286,7 +286,7 @@ class SelfDB:
 
     @property
     def with_raw_response(self) -> RawSelfDB:
-        """The same calls, giving a :class:`~selfdb.RawResponse`: status, headers, times, content and ``parse()``."""
+        """The same calls, giving a :class:`~selfdb.core.response.RawResponse`: status, headers, times, content and ``parse()``."""
         return RawSelfDB(self._transport, self._dialect, self._route)
 
     def status(self) -> SystemStatus:
