@@ -259,9 +259,10 @@ class _BoundedHTTPConnection(HTTPConnection):
         if self.sock is None and self.auto_open:
             self.connect()
         bounds = CALL.now
-        bounds.sent = bounds.tracked = True
+        bounds.tracked = True
         if self.sock is not None:
             _set_timeout(self.sock, bounds.read, bounds.deadline)
+        bounds.sent = True
         super().send(data)
 
 

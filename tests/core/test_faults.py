@@ -275,9 +275,7 @@ def test_a_dead_server_gets_one_attempt_a_call_once_the_budget_is_spent(
     assert transport.pool.budget.left == 0
 
 
-def test_success_refills_the_budget(
-    scripted: Callable[..., ScriptedServer], connect: Callable[..., Transport]
-) -> None:
+def test_success_refills_the_budget(scripted: Callable[..., ScriptedServer], connect: Callable[..., Transport]) -> None:
     good = [read(), reply(200, b"{}", {"Connection": "close"})]
     server = scripted([read(), close()], default=good)
     transport = connect(server)

@@ -28,7 +28,7 @@ TABLE = {
 
 def test_the_table_is_complete() -> None:
     assert set(TABLE) == set(Failure)
-    assert SAFE_METHODS == {"GET", "HEAD"}
+    assert {"GET", "HEAD"} == SAFE_METHODS
 
 
 @pytest.mark.parametrize("failure", list(Failure), ids=lambda failure: failure.name)
