@@ -6,7 +6,7 @@ import copy
 import datetime
 import json
 import pickle
-import uuid
+import re
 from enum import Enum
 from typing import Any, Dict, List, Tuple, Type
 
@@ -215,8 +215,8 @@ def test_a_wrong_type_is_refused_by_field_and_never_by_value(model: Type[BaseMod
     for name in model.model_fields:
         if name == "default_value":
             continue  # takes anything
-        error = refused(model, **{**sample(model), name: {SECRET: [SECRET], "\u00fc": object()}.values()})
-        assert f"{name}: " in str(error)
+        error = refused(model, **{**sample(model), name: [[SECRET], object()]})
+        assert re.match(rf"{model.__name__}: {name}(\.0)?: ", str(error))
         assert error.status_code is None
 
 
@@ -506,7 +506,7 @@ def test_realtime_is_read_in_both_spellings(name: str) -> None:
     [
         {"data": [{"a": 1}], "total": 30, "page": 2, "page_size": 10},
         {"data": [{"a": 1}], "total": 30, "page": 2, "pageSize": 10},
-        {"data": [{"a": 1}], "metadata": {"total_count": 30, "page": 2, "page_size": 10, "total_pages": 3, "columns": []}},
+        {"data": [{"a": 1}], "metadata": {"total_count": 30, "page": 2, "page_size": 10, "columns": []}},
         {"data": [{"a": 1}], "total": 30, "page": 2, "page_size": 10, "metadata": {"total_count": 99}},
     ],
 )  # fmt: skip
@@ -571,9 +571,7 @@ def test_a_copied_update_still_knows_what_was_set() -> None:
     assert pickle.loads(pickle.dumps(made)).wire() == copy.deepcopy(made).wire() == {"default_value": None}
 
 
-@pytest.mark.parametrize(
-    "row", [{"a": 1, "when": uuid.UUID(int=1)}, UserRead(id="1", email="e")], ids=["dict", "model"]
-)
+@pytest.mark.parametrize("row", [{"a": 1}, UserRead(id="1", email="e")], ids=["dict", "model"])
 def test_a_page_of_rows_can_be_pickled(row: Any) -> None:
     for kind in (TableDataResponse, TableDataResponse[Dict[str, Any]], TableDataResponse[UserRead]):
         page = kind.model_construct(data=[row], total=1, page=1, page_size=100)
