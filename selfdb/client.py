@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -303,9 +304,12 @@ class SelfDB:
 
         :param timeout: seconds to wait at most.
         :returns: its status, as soon as it gives one.
+        :raises InvalidRequestError: if ``timeout`` is no number of seconds above 0.
         :raises APITimeoutError: if it gives none in time; what the last attempt met is the cause.
         :raises AuthenticationError: at once, if it refuses the API key.
         """
+        if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout < math.inf:
+            raise InvalidRequestError("timeout must be a finite number of seconds above 0")
         clock = SYSTEM_CLOCK
         end = Deadline(timeout, clock)
         pause = 0.05
