@@ -108,7 +108,7 @@ class Buckets(Namespace):
         for bucket in self.iter(search=name, sort_by="name"):
             if bucket.name == name:
                 return bucket
-        raise NotFoundError(f"there is no bucket called {name!r}, or you may not see it")
+        raise NotFoundError(f"there is no bucket called {name!r}, or you may not see it", 404)
 
     def update(
         self,

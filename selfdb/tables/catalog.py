@@ -133,7 +133,7 @@ class Tables(Namespace):
         for table in self.iter(search=text(name, "name", 100), sort_by="name"):
             if table.name == name:
                 return table
-        raise NotFoundError(f"there is no table called {name!r}, or you may not see it")
+        raise NotFoundError(f"there is no table called {name!r}, or you may not see it", 404)
 
     def update(
         self,
