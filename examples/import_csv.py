@@ -42,9 +42,8 @@ def import_csv(db: SelfDB, path: Path, table_name: str) -> int:
     if bar is not None:
         bar.close()
     print(f"{len(report.done)} done, {len(report.refused)} refused, {len(report.unknown)} unknown")
-    for (line, _), outcome in zip(rows, report):
-        if outcome.error is not None:
-            print(f"line {line}: {outcome.status.value}: {outcome.error}")
+    for outcome in report.refused + report.unknown:
+        print(f"line {rows[outcome.index][0]}: {outcome.status.value}: {outcome.error}")
     return 0 if len(report.done) == len(report) else 1
 
 
