@@ -64,6 +64,22 @@ def test_the_same_key_with_another_body_is_422(http: Http) -> None:
     assert http.post("/users/token", json=login).status_code == 401, "nothing was done"
 
 
+def test_a_body_that_nobody_reads_is_bounded_too(make_server: Callable[..., Any]) -> None:
+    http = Http(make_server(json_limit_bytes=1000))
+    user, _ = http.new_user()
+    path, key = f"/users/{user['id']}", unique("key")
+    large = b"x" * 400
+    for body in (large * 3, iter([large] * 50)):
+        answer = keyed(http, "DELETE", path, key, data=body, bearer=http.admin)
+        assert (answer.status_code, answer.json()) == (413, {"detail": "The body is larger than 1000 bytes"})
+    assert http.get(path, bearer=http.admin).status_code == 200, "nothing was done"
+    for _ in range(2):
+        assert keyed(http, "DELETE", path, key, data=iter([large] * 2), bearer=http.admin).status_code == 204
+    assert keyed(http, "DELETE", path, key, data=large, bearer=http.admin).status_code == 422
+    described = http.get("/openapi.json").json()["paths"]["/users/{user_id}"]["delete"]
+    assert "413" in described["responses"]
+
+
 def test_a_key_belongs_to_one_user_one_method_and_one_path(http: Http) -> None:
     key = unique("key")
     first, mine = http.new_user()
