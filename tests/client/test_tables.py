@@ -210,6 +210,29 @@ def test_c048_not_null_without_a_default(admin: SelfDB, new_table: NewTable) -> 
     assert "state" not in admin.tables.get(table.id).table_schema
 
 
+def test_c048_a_unique_column(admin: SelfDB, new_table: NewTable) -> None:
+    table = new_table(admin, rows=[{"title": "a"}, {"title": "b"}])
+    after = admin.tables.columns.add(table.id, ColumnDefinition(name="code", type="text", unique=True))
+    assert after.table_schema["code"]["unique"] is True
+    assert "unique" not in after.table_schema["title"]
+    admin.tables.data.insert(table.id, {"title": "c", "code": "x"})
+    with pytest.raises(ConflictError, match='"code"'):
+        admin.tables.data.insert(table.id, {"title": "d", "code": "x"})
+    assert admin.tables.data.fetch(table.id).total == 3
+    twins = ColumnDefinition(name="state", type="text", default_value="open", unique=True)
+    with pytest.raises(ConflictError, match='"state"'):
+        admin.tables.columns.add(table.id, twins)
+    assert "state" not in admin.tables.get(table.id).table_schema
+
+
+def test_c048_a_second_primary_key(admin: SelfDB, new_table: NewTable) -> None:
+    table = new_table(admin)
+    with pytest.raises(BadRequestError, match="already has a primary key") as caught:
+        admin.tables.columns.add(table.id, ColumnDefinition(name="key", type="uuid", primary_key=True))
+    assert caught.value.status_code == 400
+    assert admin.tables.get(table.id) == table
+
+
 def test_c049_a_column_is_renamed(admin: SelfDB, new_table: NewTable) -> None:
     table = new_table(admin, rows=[{"title": "kept", "amount": 5}])
     after = admin.tables.columns.update(table.id, "title", ColumnUpdate(new_name="headline"))
