@@ -187,8 +187,13 @@ class Files(Namespace):
 
         Sorted, oldest first unless told otherwise, so that pages do not overlap.
         """
+        # Wrong arguments are told here, not in the first step of the loop.
         whole_number(page_size, "page_size", 1)
         search_term(search)
+        text(sort_by, "sort_by", 100)
+        sort_direction(sort_order)
+        if bucket_id is not None:
+            _query_id(bucket_id)
         return self._walk(
             bucket_id=bucket_id, search=search, sort_by=sort_by, sort_order=sort_order, page_size=page_size
         )
