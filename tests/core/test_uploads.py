@@ -103,7 +103,7 @@ ONCE: List[Tuple[str, Callable[[bytes, Path], Any]]] = [
 ]
 
 
-def named(sources: List[Tuple[str, Any]]) -> Any:
+def named(sources: List[Tuple[str, Any]]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("make", [source[1] for source in sources], ids=[source[0] for source in sources])
 
 
@@ -253,7 +253,7 @@ def test_a_source_that_gives_no_bytes(block: Any) -> None:
 
 def test_a_dict_is_an_iterable_of_what_are_no_bytes() -> None:
     with pytest.raises(InvalidRequestError, match="data gave str instead of bytes"):
-        drained(Upload({"a": 1}))  # type: ignore[arg-type]
+        drained(Upload({"a": 1}))  # type: ignore[dict-item]
 
 
 def test_a_source_may_give_other_bytes_like_things() -> None:
@@ -411,7 +411,7 @@ def test_a_spooled_file_of_the_callers_is_read_from_where_it_stands() -> None:
     with tempfile.SpooledTemporaryFile(10) as file:
         file.write(b"skip" + CONTENT)
         file.seek(4)
-        upload = Upload(file)  # type: ignore[arg-type]
+        upload = Upload(file)
         assert (upload.length, upload.replayable) == (len(CONTENT), True)
         assert drained(upload) == CONTENT
 
@@ -479,7 +479,7 @@ def test_a_body_that_nobody_touched_is_sent_after_a_refused_connection(
                 url = f"http://127.0.0.1:{refusing.getsockname()[1]}/up"
             return send(method, url, *rest)
 
-        transport.pool.send = first_elsewhere  # type: ignore[method-assign]
+        transport.pool.send = first_elsewhere  # type: ignore[method-assign,assignment]
         sent_by(transport, iter([b"whole ", b"still"]))
     assert len(attempts) == 2
     assert server.requests[0].body == b"whole still"
