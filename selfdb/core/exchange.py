@@ -25,7 +25,7 @@ from .response import Response
 from .retry import Failure, RetryBudget, may_repeat, parse_retry_after
 from .stream import Stream
 from .tokens import Tokens
-from .upload import Upload
+from .upload import Upload, UploadReader
 
 if TYPE_CHECKING:
     from .transport import Transport
@@ -127,14 +127,18 @@ class Exchange:
             headers.update(request.headers)
         if self._key is not None:
             headers[_KEY_HEADER] = self._key
-        body, length, reader = request.body, None, None
-        if isinstance(body, Upload):
+        body: bytes | _Guarded | None
+        reader = None
+        if isinstance(request.body, Upload):
             try:
-                length, reader = body.length, body.open()
+                reader = request.body.open()
             except Exception as error:  # noqa: BLE001 - theirs, whatever it is
                 raise _OfTheCaller(error) from None
-            if length == 0:
-                body = b""
+            length = request.body.length
+            body = b"" if length == 0 else _Guarded(reader)
+        else:
+            body = request.body
+            length = None if body is None else len(body)
         self._attempts += 1
         begun = self.pool.clock.monotonic()
         status = "failed"
@@ -144,15 +148,12 @@ class Exchange:
                 self._url,
                 headers,
                 tokens.access if tokens else None,
-                reader if isinstance(body, Upload) else body,
-                len(body) if isinstance(body, bytes) else length,
+                body,
+                length,
                 (transport.options.connect, transport.options.read),
                 self.deadline,
             )
             status = str(answer.status_code)
-            if reader is not None and reader.error is not None:
-                answer.close()  # the server answered what it got, which is not what was meant
-                raise reader.error
             return answer
         except Exception:
             if reader is not None and reader.error is not None:
@@ -338,6 +339,20 @@ class Exchange:
         """Raise if the deadline passed: on a session that is not ours only the pauses between reads are bounded."""
         if self.deadline.passed:
             raise TimeoutError
+
+
+class _Guarded:
+    """A body whose source may fail with an `OSError`: urllib3 would take it for the connection's, and wait for the
+    answer to a request that never came to its end."""
+
+    def __init__(self, reader: UploadReader) -> None:
+        self._reader = reader
+
+    def read(self, size: int = -1) -> bytes:
+        try:
+            return self._reader.read(size)
+        except OSError as error:
+            raise _OfTheCaller(error) from None
 
 
 class _OfTheCaller(Exception):

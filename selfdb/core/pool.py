@@ -17,7 +17,7 @@ from .forks import renew_after_fork
 from .http import CALL, Bounds, ClientSession, Verify, bounded
 from .lifeline import Lifeline
 from .retry import RetryBudget
-from .upload import UploadReader
+from .upload import SupportsRead
 
 __all__ = ["Pool"]
 
@@ -73,7 +73,7 @@ class Pool:
         url: str,
         headers: Mapping[str, str],
         bearer: str | None,
-        body: bytes | UploadReader | None,
+        body: bytes | SupportsRead | None,
         length: int | None,
         timeouts: tuple[float | None, float | None],
         deadline: Deadline,
@@ -95,7 +95,7 @@ class Pool:
         url: str,
         headers: Mapping[str, str],
         bearer: str | None,
-        body: bytes | UploadReader | None,
+        body: bytes | SupportsRead | None,
         length: int | None,
         bounds: Bounds,
     ) -> requests.Response:
