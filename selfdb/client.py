@@ -287,7 +287,7 @@ class SelfDB:
 
     @property
     def with_raw_response(self) -> RawSelfDB:
-        """The same calls, giving a :class:`~selfdb.core.response.RawResponse`: status, headers, times, content and ``parse()``."""
+        """The same calls with whole answers: see :class:`~selfdb.core.response.RawResponse`."""
         return RawSelfDB(self._transport, self._dialect, self._route)
 
     def status(self) -> SystemStatus:

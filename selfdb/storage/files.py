@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..core.arguments import text, whole_number
-from ..core.download import BLOCK_SIZE, Download, DownloadTarget, read_all, save
+from ..core.download import BLOCK_SIZE, Download, DownloadTarget, check_target, read_all, save
 from ..core.namespace import (
     Caller,
     Namespace,
@@ -290,6 +290,7 @@ class Files(Namespace):
 
         ``GET /storage/files/download/{bucket_name}/{path}``
         """
+        check_target(target)
         return save(self.stream(bucket_name, path, max_bytes=max_bytes, progress=progress), target)
 
     def stream(
