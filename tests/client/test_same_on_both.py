@@ -75,7 +75,7 @@ def _tables(db: SelfDB) -> None:
     columns, data = db.tables.columns, db.tables.data
     for row in ROWS + REFUSED:
         _all(lambda row=row: data.insert(table.id, row))
-    for name in (*EIGHT, "id", "created_at", "colour"):
+    for name in (*EIGHT, "created_at", "colour"):  # and not the id, which is drawn at random
         for order in ("asc", "desc"):
             _all(lambda name=name, order=order: data.query(table.id).sort(name, order).execute())
     for term in ("b", "B_%", "Ä", "nothing"):
