@@ -84,15 +84,10 @@ class Exchange:
             tokens = self.transport.keeper.current() if self.request.bearer else None
             try:
                 answer = self._send(tokens)
-                try:
-                    if 200 <= answer.status_code < 300:
-                        result = read(self, answer)
-                        self._succeeded(answer)
-                        return result
+                if 200 <= answer.status_code < 300:
+                    return self._accept(answer, read)
+                with answer:
                     content = self._error_body(answer) if answer.status_code >= 400 else b""
-                finally:
-                    if read is not leave_open or not 200 <= answer.status_code < 300:
-                        answer.close()
             except SelfDBError:
                 raise
             except Exception as error:  # noqa: BLE001 - nothing of the HTTP stack leaves the package
@@ -102,6 +97,15 @@ class Exchange:
                 self._redirect(answer)
             elif not (answer.status_code == 401 and self._renew(tokens)):
                 self._refused(answer, content)
+
+    def _accept(self, answer: requests.Response, read: Reader[T]) -> T:
+        try:
+            result = read(self, answer)
+            self._succeeded(answer)
+            return result
+        finally:
+            if read is not leave_open:
+                answer.close()
 
     def _error_body(self, answer: requests.Response) -> bytes:
         """What an answer of 400 and above says. Its status counts even if its body breaks off."""

@@ -179,6 +179,9 @@ class _Head:
         self._begun = True
         return line
 
+    def flush(self) -> None:
+        self._file.flush()
+
     def close(self) -> None:
         self._file.close()
 
@@ -189,11 +192,8 @@ class _BoundedResponse(HTTPResponse):
 
     def begin(self) -> None:
         whole, self.fp = self.fp, _Head(self.fp)  # type: ignore[assignment]
-        try:
-            super().begin()
-        finally:
-            if self.fp is not None:
-                self.fp = whole
+        super().begin()  # who asked closes the answer if it fails
+        self.fp = whole
 
     def _read_status(self) -> tuple[str, int, str]:
         # `http.client` skips 100 only, and would take any other interim answer, such as 103, for the real one.

@@ -17,7 +17,7 @@ from selfdb.core.response import RawResponse, Response
 from selfdb.core.stream import Stream
 from selfdb.core.transport import Transport
 from selfdb.exceptions import APIConnectionError, APITimeoutError, NotFoundError, ResponseTooLargeError, SelfDBError
-from tests.core.calls import GET, POST, HeldClock, reveals_nothing
+from tests.core.calls import API_KEY, GET, POST, HeldClock, reveals_nothing
 from tests.servers.replies import ReplyServer
 from tests.servers.scripted import ScriptedServer, close, drip, read, reply, send, stall
 
@@ -228,6 +228,18 @@ def test_secrets_that_a_server_echoes_are_not_shown(
     reveals_nothing(caught.value)
 
 
+def test_a_store_that_cannot_be_read_does_not_hide_the_error_at_hand(
+    replies: Callable[..., ReplyServer], connect: Callable[..., Transport], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable() -> None:
+        raise SelfDBError("the session file cannot be read")
+
+    transport = connect(replies([(418, {}, {"detail": f"not for {API_KEY}"})]))
+    monkeypatch.setattr(transport.keeper, "current", unreadable)
+    with pytest.raises(SelfDBError, match=r"not for \*\*\*"):
+        transport.exchange(GET._replace(bearer=False))
+
+
 # Answers as objects
 
 
@@ -340,10 +352,27 @@ def test_a_stream_past_its_deadline_reads_no_more() -> None:
     assert answer.closed
 
 
+def test_a_stream_may_be_part_of_a_longer_call(
+    scripted: Callable[..., ScriptedServer], connect: Callable[..., Transport]
+) -> None:
+    clock = HeldClock()
+    deadline = Deadline(5, clock)
+    server = scripted([read(), reply(200, b"body")])
+    transport = connect(server, clock=clock)
+    stream = transport.open(GET, deadline)
+    clock.advance(5)
+    with pytest.raises(APITimeoutError):
+        stream.read(1)
+    with pytest.raises(APITimeoutError, match="the deadline of 5 s"):
+        transport.open(GET, deadline)
+
+
 def test_opening_a_stream_retries_as_every_call_does(
     scripted: Callable[..., ScriptedServer], connect: Callable[..., Transport]
 ) -> None:
-    server = scripted([read(), close()], [read(), reply(503)], [read(), reply(200, b"body")])
+    server = scripted(
+        [read(), close()], [read(), reply(503, b"", {"Connection": "close"})], [read(), reply(200, b"body")]
+    )
     assert connect(server).open(GET).read(10) == b"body"
     refusing = scripted([read(), reply(404, b'{"detail": "gone"}')])
     with pytest.raises(NotFoundError, match="gone"):

@@ -72,9 +72,7 @@ def test_bodies_arrive_whole(
     assert len(request.body) == int(announced or len(request.body))
 
 
-def test_a_write_without_a_body_says_so(
-    replies: Callable[..., ReplyServer], connect: Callable[..., Transport]
-) -> None:
+def test_a_write_without_a_body_says_so(replies: Callable[..., ReplyServer], connect: Callable[..., Transport]) -> None:
     server = replies([(204, {}, ""), (204, {}, "")])
     transport = connect(server)
     transport.exchange(POST._replace(body=None))
@@ -166,9 +164,7 @@ def _jwt(expires: float) -> str:
     return f"e30.{claims}.c2ln"
 
 
-@pytest.mark.parametrize(
-    ("left", "renewed"), [(-100, True), (0, True), (29, True), (31, False), (3600, False)]
-)
+@pytest.mark.parametrize(("left", "renewed"), [(-100, True), (0, True), (29, True), (31, False), (3600, False)])
 def test_a_token_that_is_about_to_end_is_renewed_before_such_a_body(
     left: float,
     renewed: bool,

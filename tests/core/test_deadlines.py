@@ -117,7 +117,7 @@ def test_a_server_that_never_shakes_hands(
     with in_time(), pytest.raises(APITimeoutError) as caught:
         connect(url, deadline=DEADLINE).exchange(POST)
     assert caught.value.may_have_been_applied is False, "nothing of the request was sent"
-    with pytest.raises(APITimeoutError, match="connecting to https://127.* took too long") as caught:
+    with pytest.raises(APITimeoutError, match=r"connecting to https://127.* took too long") as caught:
         connect(url, timeout=(0.1, 30)).exchange(POST)
     assert caught.value.attempts == 3
     assert caught.value.may_have_been_applied is False
@@ -163,7 +163,7 @@ def full_port() -> Iterator[int]:
 
 def test_c096_a_connection_that_is_never_made(full_port: int, connect: Callable[..., Transport]) -> None:
     url = f"http://127.0.0.1:{full_port}"
-    with pytest.raises(APITimeoutError, match="connecting to http://127.* took too long") as caught:
+    with pytest.raises(APITimeoutError, match=r"connecting to http://127.* took too long") as caught:
         connect(url, timeout=(0.1, 30)).exchange(POST)
     assert caught.value.attempts == 3, "nothing was sent"
     assert caught.value.may_have_been_applied is False
@@ -222,7 +222,7 @@ def test_c096_a_look_up_that_hangs(resolver: HangingResolver, connect: Callable[
 def test_c096_a_look_up_counts_as_connecting(resolver: HangingResolver, connect: Callable[..., Transport]) -> None:
     with (
         in_time(0.2),
-        pytest.raises(APITimeoutError, match="connecting to http://slow.example took too long") as caught,
+        pytest.raises(APITimeoutError, match=r"connecting to http://slow.example took too long") as caught,
     ):
         connect("http://slow.example", timeout=(0.2, 30), max_retries=0).exchange(POST)
     assert "looking up slow.example took too long" in repr(caught.value.__cause__)

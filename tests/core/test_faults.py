@@ -39,9 +39,15 @@ FAULTS: Dict[str, Any] = {
     "an endless line": ([read(), send(b"HTTP/1.1 200 " + b"x" * 70_000 + b"\r\n\r\n"), close()], "not HTTP"),
     "endless headers": ([read(), send(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n"), close()], "not HTTP"),
     "two lengths": ([read(), reply(200, b"{}", {"Content-Length": "2, 3"}), close()], "not HTTP"),
-    "no gzip": ([read(), reply(200, b"not compressed", {"Content-Encoding": "gzip"})], "cannot be undone"),
+    "no gzip": (
+        [read(), reply(200, b"not compressed", {"Content-Encoding": "gzip", "Connection": "close"})],
+        "cannot be undone",
+    ),
     "spoilt gzip": (
-        [read(), reply(200, gzip.compress(b"{}")[:10] + b"\xff" * 20, {"Content-Encoding": "gzip"})],
+        [
+            read(),
+            reply(200, gzip.compress(b"{}")[:10] + b"\xff" * 20, {"Content-Encoding": "gzip", "Connection": "close"}),
+        ],
         "cannot be undone",
     ),
 }
@@ -215,7 +221,7 @@ def test_a_family_that_the_system_lacks_gives_way_to_the_next(
 
 def test_a_name_without_an_address(connect: Callable[..., Transport], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", _addresses())
-    with pytest.raises(APIConnectionError, match="could not connect to http://empty.example") as caught:
+    with pytest.raises(APIConnectionError, match=r"could not connect to http://empty.example") as caught:
         connect("http://empty.example", max_retries=0).exchange(POST)
     assert caught.value.may_have_been_applied is False
 

@@ -14,6 +14,7 @@ from typing import Any, Callable, List
 import pytest
 
 from selfdb.core import forks
+from selfdb.core import http as http_module
 from selfdb.core.forks import renew_after_fork
 from selfdb.core.transport import Transport
 from tests.conftest import Tls
@@ -127,7 +128,9 @@ def test_renewal_runs_in_this_process_as_it_would_in_a_child(
         }
         assert transport.exchange(GET).status_code == 200
         assert transport.pool._session() is not before
-        forks._in_child()  # connections that have been closed already are passed over
+        closed = http_module._BoundedHTTPConnection("127.0.0.1", 9)
+        forks._in_child()
+        assert closed.sock is None
     finally:
         before.close()
 

@@ -215,7 +215,7 @@ def test_a_proxy_that_refuses_its_tunnel(
 ) -> None:
     proxy = scripted(default=[read(), reply(403, b"no", {"Connection": "close"})])
     monkeypatch.setenv("HTTPS_PROXY", proxy.url)
-    with pytest.raises(APIConnectionError, match="the proxy for https://selfdb.example refused or failed") as caught:
+    with pytest.raises(APIConnectionError, match=r"the proxy for https://selfdb.example refused or failed") as caught:
         connect("https://selfdb.example").exchange(POST)
     assert caught.value.may_have_been_applied is False
     assert "Proxy-Authorization" not in str(proxy.requests)

@@ -57,9 +57,7 @@ def test_without_debug_there_is_nothing(
     assert ours(caplog) == []
 
 
-def test_nothing_is_printed(
-    replies: Callable[..., ReplyServer], connect: Callable[..., Transport], capfd: Any
-) -> None:
+def test_nothing_is_printed(replies: Callable[..., ReplyServer], connect: Callable[..., Transport], capfd: Any) -> None:
     """With no handler installed a library is silent, also about what goes wrong."""
     with pytest.raises(SelfDBError):
         connect(replies([(500, {}, {})])).exchange(GET)

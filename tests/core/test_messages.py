@@ -219,8 +219,9 @@ def test_c096_what_a_failure_means(case: Any) -> None:
 
 
 def test_the_causes_lose_their_request() -> None:
-    inner = requests.ConnectionError("inner", request=requests.Request("GET", "http://h"), response=requests.Response())
-    outer = caused(requests.ConnectionError(inner, request=requests.Request("GET", "http://h")))
+    request = requests.Request("GET", "http://h")
+    inner = requests.ConnectionError("inner", request=request, response=requests.Response())
+    outer = caused(requests.ConnectionError(inner, request=request))
     connection_error(outer, ORIGIN, True)
     assert (inner.request, inner.response, outer.request) == (None, None, None)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import queue
 import signal
 import threading
@@ -81,7 +82,8 @@ def test_a_full_pool_says_nothing_in_the_log(
 
 def idle_connections(transport: Transport) -> List[Any]:
     adapter: Any = transport.pool._session().get_adapter(transport.base.text)
-    (pool,) = [adapter.poolmanager.pools[key] for key in adapter.poolmanager.pools.keys()]
+    pools = adapter.poolmanager.pools
+    (pool,) = [pools[key] for key in list(pools.keys())]
     return list(pool.pool.queue)
 
 
@@ -152,43 +154,53 @@ def test_putting_nothing_back_is_harmless() -> None:
 # Interruptions
 
 
-@pytest.mark.parametrize("where", ["head", "body"])
-def test_an_interrupted_call_leaves_no_answer_behind(
-    where: str, scripted: Callable[..., ScriptedServer], connect: Callable[..., Transport]
+def test_a_call_interrupted_by_a_signal_leaves_no_answer_behind(
+    scripted: Callable[..., ScriptedServer], connect: Callable[..., Transport]
 ) -> None:
-    """A signal in the middle of a read, as Ctrl-C is one."""
-    main = threading.main_thread().ident
-    assert main == threading.get_ident()
+    """While it waits for the answer, as Ctrl-C finds most calls."""
+    waiting = threading.main_thread().ident
+    assert waiting == threading.get_ident()
 
     def interrupting(peer: Any) -> None:
         peer.read_request()
-        if where == "body":
-            peer.reply(200, b'"half', length=100)
-            wait_until(lambda: reading.is_set())
-        signal.pthread_kill(main, signal.SIGUSR1)
+        signal.pthread_kill(waiting, signal.SIGUSR1)
         peer.wait_for_close()
 
     def interrupt(*args: Any) -> None:
         raise KeyboardInterrupt
 
-    reading = threading.Event()
-    real = http_module._BoundedReader.readinto
-
-    def noting(self: Any, buffer: Any) -> Any:
-        count = real(self, buffer)
-        reading.set()
-        return count
-
     server = scripted(interrupting, [read(), reply(200, b'"mine"')])
     transport = connect(server)
     before = signal.signal(signal.SIGUSR1, interrupt)
     try:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(http_module._BoundedReader, "readinto", noting)
-            with pytest.raises(KeyboardInterrupt):
-                transport.exchange(GET)
+        with pytest.raises(KeyboardInterrupt):
+            transport.exchange(GET)
     finally:
         signal.signal(signal.SIGUSR1, before)
+    assert transport.exchange(POST).json() == "mine"
+    assert [request.connection for request in server.requests] == [0, 1]
+
+
+def test_a_call_interrupted_in_the_body_leaves_no_answer_behind(
+    scripted: Callable[..., ScriptedServer], connect: Callable[..., Transport], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = http_module._BoundedReader.readinto
+    read_so_far = bytearray()
+
+    def interrupted(self: Any, buffer: Any) -> Any:
+        if read_so_far.endswith(b'"half'):
+            read_so_far.clear()
+            raise KeyboardInterrupt
+        count = real(self, buffer)
+        read_so_far.extend(bytes(buffer[:count]))
+        return count
+
+    monkeypatch.setattr(http_module._BoundedReader, "readinto", interrupted)
+    half = [read(), reply(200, b'"half', length=12), lambda peer: peer.wait_for_close()]
+    server = scripted(half, [read(), reply(200, b'"mine"')])
+    transport = connect(server)
+    with pytest.raises(KeyboardInterrupt):
+        transport.exchange(GET)
     assert transport.exchange(POST).json() == "mine"
     assert [request.connection for request in server.requests] == [0, 1]
 
@@ -274,6 +286,13 @@ def test_our_session_is_a_real_one() -> None:
 
 def test_a_reader_is_one() -> None:
     assert http_module._BoundedReader.readable(None) is True  # type: ignore[arg-type]
+
+
+def test_a_connection_that_must_not_open_itself_does_not() -> None:
+    connection = http_module._BoundedHTTPConnection("127.0.0.1", 9)
+    connection.auto_open = 0
+    with pytest.raises(http.client.NotConnected):
+        connection.send(b"x")
 
 
 def test_a_socks_manager_keeps_its_own_connections() -> None:

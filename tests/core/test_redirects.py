@@ -44,7 +44,7 @@ def test_c017_within_the_origin(
         assert server.lines[1] == f"{request_.method} /moved/things/?page=2"
         first, second = server.requests
         assert first.body == second.body, "it is the same request"
-        assert {k: v for k, v in sent_headers(first.headers).items()} == sent_headers(second.headers)
+        assert sent_headers(first.headers) == sent_headers(second.headers)
     else:
         with pytest.raises(RedirectError, match=f"answered a POST with a {status} redirect; check base_url") as caught:
             transport.exchange(request_)
