@@ -43,6 +43,9 @@ __all__ = ["RawSelfDB", "SelfDB"]
 _RESERVED = frozenset({"x-api-key", "authorization", "content-length", "transfer-encoding", "host", "connection"})
 _STATUS = one(SystemStatus)
 
+_LOCAL_PATIENCE = 10.0
+"""Seconds that ``SelfDB.local`` waits for a server that is only just starting, or stopping, on the same folder."""
+
 
 class SelfDB:
     """A client of one SelfDB server.
@@ -158,18 +161,22 @@ class SelfDB:
             ) from missing
 
         folder = None if path is None else Path(path)
-        where: Any = None if folder is None else serving(folder)
-        server = None
-        if where is None:
+        patience = Deadline(_LOCAL_PATIENCE)
+        server: Any = None
+        where: Any = None
+        while where is None:
+            where = None if folder is None else serving(folder)
+            if where is not None:
+                break
             server = where = LocalServer(folder)
             try:
                 server.start()
             except FolderInUse as error:
-                # Another process began to serve it between the look and the start.
-                server, where = None, serving(folder) if folder is not None else None
-                if where is None:
+                # Another process began between the look and the start, and tells in a moment where it serves.
+                server = where = None
+                if patience.passed:
                     raise SelfDBError(f"the folder {folder} is in use and not served: {error}") from error
-            except (OSError, RuntimeError, ValueError) as error:
+            except Exception as error:  # of the database, of the file system, of the settings
                 raise SelfDBError(f"the embedded server did not start: {error}") from error
         client = None
         try:

@@ -6,7 +6,7 @@ import builtins
 import sys
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, List
 
 import pytest
 
@@ -118,3 +118,49 @@ def test_a_missing_extra_names_the_way_out(monkeypatch: pytest.MonkeyPatch, miss
     assert missing in str(caught.value)
     assert 'pip install ".[server]"' in str(caught.value)
     assert isinstance(caught.value.__cause__, ImportError)
+
+
+def test_several_that_begin_at_once_share_one_server(tmp_path: Path) -> None:
+    """As jobs that a scheduler starts in the same second: one serves the folder, the others attach to it."""
+    start = threading.Barrier(4)
+    clients: List[SelfDB] = []
+    failures: List[BaseException] = []
+
+    def begin() -> None:
+        start.wait(10)
+        try:
+            clients.append(SelfDB.local(tmp_path))
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=begin) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    try:
+        assert failures == []
+        assert len({db.base_url for db in clients}) == 1
+        assert [db.auth.me().role for db in clients] == [UserRole.ADMIN] * 4
+    finally:
+        for db in clients:
+            db.close()
+
+
+def test_a_folder_that_somebody_holds_without_serving_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from selfdb import client
+    from selfdb.server.folderlock import FolderLock
+
+    monkeypatch.setattr(client, "_LOCAL_PATIENCE", 0.2)
+    lock = FolderLock(tmp_path)
+    try:
+        with pytest.raises(SelfDBError, match="in use"):
+            SelfDB.local(tmp_path)
+    finally:
+        lock.release()
+
+
+def test_a_folder_whose_database_is_broken(tmp_path: Path) -> None:
+    (tmp_path / "selfdb.sqlite3").write_bytes(b"this is no database" * 1000)
+    with pytest.raises(SelfDBError, match="did not start"):
+        SelfDB.local(tmp_path)
