@@ -338,7 +338,8 @@ def test_a_stream_may_have_a_deadline(
 
 def test_a_stream_past_its_deadline_reads_no_more() -> None:
     class Answer:
-        status_code, headers, closed = 200, {}, False
+        status_code, closed = 200, False
+        headers: Dict[str, str] = {}
         raw = io.BytesIO(b"more")
 
         def close(self) -> None:

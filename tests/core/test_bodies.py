@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Callable, Iterator, List
 
 import pytest
+import urllib3
 
 from selfdb.core.tokens import Tokens
 from selfdb.core.transport import Transport
@@ -370,10 +371,8 @@ def test_an_early_answer_is_the_answer(
 def test_an_early_answer_before_a_broken_pipe_is_the_answer(
     scripted: Callable[..., ScriptedServer], connect: Callable[..., Transport], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from selfdb.core import http as http_module
-
     server = scripted(default=[read(body=False), reply(413, b'{"detail": "too much"}'), lambda p: p.wait_for_close()])
-    real = http_module.HTTPConnection.send
+    real = urllib3.connection.HTTPConnection.send
     sent: List[int] = []
 
     def broken(self: Any, data: Any) -> None:
@@ -382,7 +381,7 @@ def test_an_early_answer_before_a_broken_pipe_is_the_answer(
             raise BrokenPipeError("gone")
         real(self, data)
 
-    monkeypatch.setattr(http_module.HTTPConnection, "send", broken)
+    monkeypatch.setattr(urllib3.connection.HTTPConnection, "send", broken)
     with pytest.raises(SelfDBError, match="too much") as caught:
         connect(server).exchange(sending(b"x" * 1024 * 1024))
     assert caught.value.status_code == 413

@@ -10,7 +10,6 @@ from typing import Any, Callable, Dict, List
 
 import pytest
 
-from selfdb.core import http as http_module
 from selfdb.core.request import Request
 from selfdb.core.retry import RetryBudget
 from selfdb.core.transport import Transport
@@ -20,6 +19,8 @@ from tests.servers.process import free_port
 from tests.servers.scripted import ScriptedServer, close, read, reply, reset, send
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+GZIP = {"Content-Encoding": "gzip", "Connection": "close"}
 
 # What the peer does with a request, and what the message says of it.
 FAULTS: Dict[str, Any] = {
@@ -40,13 +41,13 @@ FAULTS: Dict[str, Any] = {
     "endless headers": ([read(), send(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n"), close()], "not HTTP"),
     "two lengths": ([read(), reply(200, b"{}", {"Content-Length": "2, 3"}), close()], "not HTTP"),
     "no gzip": (
-        [read(), reply(200, b"not compressed", {"Content-Encoding": "gzip", "Connection": "close"})],
+        [read(), reply(200, b"not compressed", GZIP)],
         "cannot be undone",
     ),
     "spoilt gzip": (
         [
             read(),
-            reply(200, gzip.compress(b"{}")[:10] + b"\xff" * 20, {"Content-Encoding": "gzip", "Connection": "close"}),
+            reply(200, gzip.compress(b"{}")[:10] + b"\xff" * 20, GZIP),
         ],
         "cannot be undone",
     ),
@@ -243,7 +244,7 @@ def test_an_interrupt_while_connecting_closes_the_socket(
     def no_socket(*args: Any, **kwargs: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(http_module.socket, "socket", no_socket)
+    monkeypatch.setattr(socket, "socket", no_socket)
     with pytest.raises(KeyboardInterrupt):
         connect("http://127.0.0.1:9").exchange(GET)
 

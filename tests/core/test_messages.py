@@ -157,7 +157,8 @@ CASES = [
     (requests.Timeout("x"), True, Failure.AMBIGUOUS, APITimeoutError, "did not answer in time"),
     (TimeoutError(), False, Failure.NOT_SENT, APITimeoutError, "connecting to"),
     (socket.timeout(), True, Failure.AMBIGUOUS, APITimeoutError, "did not answer"),
-    (requests.ConnectionError(MAX(POOL, "/", not_made())), None, Failure.NOT_SENT, APIConnectionError, "could not connect"),
+    (requests.ConnectionError(MAX(POOL, "/", not_made())), None, Failure.NOT_SENT, APIConnectionError,
+     "could not connect"),
     (
         requests.ConnectionError(MAX(POOL, "/", caused(not_made(), ConnectionRefusedError()))),
         None,
