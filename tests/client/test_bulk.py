@@ -70,7 +70,7 @@ def test_rows_whose_answer_was_lost_are_unknown(
     lost: Dict[str, List[Any]] = {
         "reset": [steps.reset()],
         "cut short": [steps.reply(201, b"{", length=9), steps.close()],
-        "502": [steps.reply(502, b""), steps.close()],
+        "502": [steps.reply(502, b"", {"Connection": "close"}), steps.close()],
     }
     server = scripted(
         [steps.read(), steps.reply(201, b'{"id": 1}'), steps.read(), *lost[way]],
@@ -84,7 +84,7 @@ def test_rows_whose_answer_was_lost_are_unknown(
 
 
 def test_rows_that_never_left_are_refused(scripted: Callable[..., Any], connect: Callable[..., SelfDB]) -> None:
-    server = scripted([steps.read(), steps.reply(201, b'{"id": 1}'), steps.close()])
+    server = scripted([steps.read(), steps.reply(201, b'{"id": 1}', {"Connection": "close"}), steps.close()])
     db = connect(server)
     db.tables.data.insert("t", {"a": 0})
     server.stop()

@@ -222,7 +222,7 @@ def test_c096_a_certificate_that_is(replies: Callable[..., Any], tls: Any, conne
 def test_c096_reads_are_repeated_and_writes_are_not(scripted: Callable[..., Any], connect: Connect) -> None:
     server = scripted(
         [steps.read(), steps.reset()],
-        [steps.read(), steps.reply(200, b'{"count": 3}'), steps.close()],
+        [steps.read(), steps.reply(200, b'{"count": 3}', {"Connection": "close"}), steps.close()],
         [steps.read(), steps.reset()],
     )
     db = connect(server, max_retries=2)

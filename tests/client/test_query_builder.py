@@ -203,7 +203,7 @@ def _target(query: Any) -> str:
     return sent[0]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(steps=STEPS)
 def test_c070_any_chain_says_what_was_said_last(offline: SelfDB, steps: List[Tuple[Any, ...]]) -> None:
     wanted = Wanted().keys
