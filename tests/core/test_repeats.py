@@ -242,7 +242,7 @@ def test_a_keyed_write_is_repeated_once_the_server_has_echoed_a_key(
     fault: str, method: str, scripted: Callable[..., ScriptedServer], connect: Callable[..., Transport]
 ) -> None:
     server = scripted(default=Acknowledging(None, FAULTS[fault], FAULTS[fault]))
-    transport = connect(server, timeout=(5, 0.15))
+    transport = connect(server, timeout=(5, 0.5 if fault == "read time-out" else 30))
     transport.exchange(KEYED._replace(idempotency_key="first"))
     assert transport.pool.acknowledges_keys
     assert transport.exchange(KEYED._replace(method=method)).status_code == 200
@@ -256,7 +256,7 @@ def test_a_keyed_write_is_not_repeated_before_that(
 ) -> None:
     server = scripted(default=Acknowledging(FAULTS[fault]))
     with pytest.raises(SelfDBError) as caught:
-        connect(server, timeout=(5, 0.15)).exchange(KEYED)
+        connect(server, timeout=(5, 0.5 if fault == "read time-out" else 30)).exchange(KEYED)
     assert caught.value.attempts == 1 == len(server.requests)
     if isinstance(caught.value, APIConnectionError):
         assert caught.value.may_have_been_applied
