@@ -221,13 +221,16 @@ class SelfDB:
 
     @property
     def access_token(self) -> str | None:
-        """The access token in use, or ``None`` when signed out. Secret. May be set."""
+        """The access token in use, or ``None`` when signed out. Secret.
+
+        May be set; the refresh token goes then, for it may be another user's: set it after this one.
+        """
         tokens = self._transport.keeper.current()
         return None if tokens is None else tokens.access
 
     @access_token.setter
     def access_token(self, value: str | None) -> None:
-        self._transport.keeper.set(None if value is None else Tokens(_token(value), self.refresh_token))
+        self._transport.keeper.set(None if value is None else Tokens(_token(value)))
 
     @property
     def refresh_token(self) -> str | None:

@@ -165,6 +165,14 @@ def test_tokens_may_be_set(recorded: Recorded) -> None:
     assert recorded.last.header("Authorization") is None
 
 
+def test_an_access_token_that_is_set_leaves_no_refresh_token_of_another_behind(recorded: Recorded) -> None:
+    db = recorded.db
+    db.access_token, db.refresh_token = "mine", "mine-to-refresh"
+    assert db.refresh_token == "mine-to-refresh"
+    db.access_token = "another's"
+    assert db.refresh_token is None
+
+
 def test_a_refresh_token_alone_is_no_session(recorded: Recorded) -> None:
     recorded.db.access_token = None
     with pytest.raises(InvalidRequestError, match="access_token first"):

@@ -249,10 +249,20 @@ def test_one_deadline_holds_for_the_whole_download(scripted: Scripted) -> None:
 
     with transport_to(server.url, deadline=65, clock=clock) as transport:
         download = fetch(transport, block_size=1, progress=pass_time)
-        with pytest.raises(APITimeoutError):
+        with pytest.raises(APITimeoutError, match="the deadline of 65 s for the whole transfer"):
             read_all(download)
     assert download.done == 7, "it was resumed in time once and did not get its time anew"
     assert len(server.requests) == 2
+
+
+def test_a_part_that_nobody_asked_for_is_no_whole(scripted: Scripted) -> None:
+    def part(peer: Peer) -> None:
+        peer.read_request()
+        peer.send(answer(206, CONTENT[:3], {"Content-Range": "bytes 0-2/12", "Connection": "close"}))
+
+    server = scripted(default=part)
+    with transport_to(server.url) as transport, pytest.raises(APIConnectionError, match="a part of the object"):
+        read_all(fetch(transport))
 
 
 def test_a_break_that_leaves_no_time_is_not_resumed(scripted: Scripted) -> None:
