@@ -40,7 +40,18 @@ if TYPE_CHECKING:
 
 __all__ = ["RawSelfDB", "SelfDB"]
 
-_RESERVED = frozenset({"x-api-key", "authorization", "content-length", "transfer-encoding", "host", "connection"})
+_RESERVED = frozenset(
+    {
+        "x-api-key",
+        "authorization",
+        "cookie",
+        "idempotency-key",
+        "content-length",
+        "transfer-encoding",
+        "host",
+        "connection",
+    }
+)
 _STATUS = one(SystemStatus)
 
 _LOCAL_PATIENCE = 10.0
@@ -65,7 +76,7 @@ class SelfDB:
     :param verify: as in ``requests``: ``False``, ``True``, or the path of a CA bundle. Given, it beats the
         environment; by default ``REQUESTS_CA_BUNDLE`` and ``CURL_CA_BUNDLE`` count, else the bundle of ``certifi``.
     :param session: a ``requests.Session`` of your own; its adapters, proxies, hooks and certificates stay yours,
-        and you close it.
+        and you close it. Make it after a fork: its connections are not let go of in the child, as ours are.
     :param headers: sent with every request.
     :param idempotent_writes: give each write an idempotency key of its own, so that a server that knows them
         does it once even where the client has to repeat it.

@@ -312,10 +312,11 @@ class Exchange:
         if tokens is None or self._renewed or transport.renewer is None or not self.request.renewable:
             return False
         if not self.request.replayable:
+            way_out = "log in" if tokens.refresh is None else "refresh the session"
             raise self._signed(
                 AuthenticationError(
                     "the access token was refused in the middle of a body that cannot be sent again; "
-                    "call auth.refresh() and upload again, or pass bytes, a path or a seekable file",
+                    f"{way_out} and send it again, or pass bytes, a path or a seekable file",
                     401,
                 )
             )
