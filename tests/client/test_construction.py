@@ -79,6 +79,8 @@ def test_keys_that_are_none(key: Any) -> None:
         {"max_retries": True},
         {"headers": {"X-API-Key": "other"}},
         {"headers": {"authorization": "Bearer x"}},
+        {"headers": {"Cookie": "a=b"}},
+        {"headers": {"Idempotency-Key": "k"}},
         {"headers": {"X-Own": "a\r\nb"}},
         {"headers": {"X Own": "a"}},
         {"headers": {"X-Own": 5}},
