@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,8 +42,22 @@ if TYPE_CHECKING:
 
 __all__ = ["RawSelfDB", "SelfDB"]
 
-_RESERVED = frozenset({"x-api-key", "authorization", "content-length", "transfer-encoding", "host", "connection"})
+_RESERVED = frozenset(
+    {
+        "x-api-key",
+        "authorization",
+        "cookie",
+        "idempotency-key",
+        "content-length",
+        "transfer-encoding",
+        "host",
+        "connection",
+    }
+)
 _STATUS = one(SystemStatus)
+
+_LOCAL_PATIENCE = 10.0
+"""Seconds that ``SelfDB.local`` waits for a server that is only just starting, or stopping, on the same folder."""
 
 
 class SelfDB:
@@ -63,11 +78,11 @@ class SelfDB:
     :param verify: as in ``requests``: ``False``, ``True``, or the path of a CA bundle. Given, it beats the
         environment; by default ``REQUESTS_CA_BUNDLE`` and ``CURL_CA_BUNDLE`` count, else the bundle of ``certifi``.
     :param session: a ``requests.Session`` of your own; its adapters, proxies, hooks and certificates stay yours,
-        and you close it.
+        and you close it. Make it after a fork: its connections are not let go of in the child, as ours are.
     :param headers: sent with every request.
     :param idempotent_writes: give each write an idempotency key of its own, so that a server that knows them
         does it once even where the client has to repeat it.
-    :param session_store: keeps the session beyond the process, such as :class:`~selfdb.FileStore`.
+    :param session_store: keeps the session beyond the process, such as :class:`~selfdb.core.stores.FileStore`.
     :raises InvalidRequestError: (a ``ValueError``) for an argument that is missing or wrong.
     """
 
@@ -99,9 +114,10 @@ class SelfDB:
         )
         pool = Pool(session, verify)
         keeper = TokenKeeper(session_store, binding_of(str(base.origin) + base.prefix, key))
-        renewer = renew_session if auto_refresh else None
+        self._renewer = renew_session if auto_refresh else None
         self._owned_server: Any = None
-        self._assemble(Transport(pool, base, {"X-API-Key": key}, keeper, options, renewer), Dialect(), UploadRoute())
+        transport = Transport(pool, base, {"X-API-Key": key}, keeper, options, self._renewer)
+        self._assemble(transport, Dialect(), UploadRoute())
 
     def _assemble(self, transport: Transport, dialect: Dialect, route: UploadRoute) -> None:
         self._transport = transport
@@ -124,6 +140,7 @@ class SelfDB:
         }
         clone = object.__new__(type(self))
         clone._owned_server = None
+        clone._renewer = self._renewer
         clone._assemble(Transport(mine.pool, mine.base, mine.identity, **parts), self._dialect, self._route)
         return clone
 
@@ -157,18 +174,22 @@ class SelfDB:
             ) from missing
 
         folder = None if path is None else Path(path)
-        where: Any = None if folder is None else serving(folder)
-        server = None
-        if where is None:
+        patience = Deadline(_LOCAL_PATIENCE)
+        server: Any = None
+        where: Any = None
+        while where is None:
+            where = None if folder is None else serving(folder)
+            if where is not None:
+                break
             server = where = LocalServer(folder)
             try:
                 server.start()
             except FolderInUse as error:
-                # Another process began to serve it between the look and the start.
-                server, where = None, serving(folder) if folder is not None else None
-                if where is None:
+                # Another process began between the look and the start, and tells in a moment where it serves.
+                server = where = None
+                if patience.passed:
                     raise SelfDBError(f"the folder {folder} is in use and not served: {error}") from error
-            except (OSError, RuntimeError, ValueError) as error:
+            except Exception as error:  # of the database, of the file system, of the settings
                 raise SelfDBError(f"the embedded server did not start: {error}") from error
         client = None
         try:
@@ -223,13 +244,16 @@ class SelfDB:
 
     @property
     def access_token(self) -> str | None:
-        """The access token in use, or ``None`` when signed out. Secret. May be set."""
+        """The access token in use, or ``None`` when signed out. Secret.
+
+        May be set; the refresh token goes then, for it may be another user's: set it after this one.
+        """
         tokens = self._transport.keeper.current()
         return None if tokens is None else tokens.access
 
     @access_token.setter
     def access_token(self, value: str | None) -> None:
-        self._transport.keeper.set(None if value is None else Tokens(_token(value), self.refresh_token))
+        self._transport.keeper.set(None if value is None else Tokens(_token(value)))
 
     @property
     def refresh_token(self) -> str | None:
@@ -283,11 +307,20 @@ class SelfDB:
         tokens = Tokens(_token(access_token), None if refresh_token is None else _token(refresh_token))
         keeper = TokenKeeper()
         keeper.set(tokens)
-        return self._derived(keeper=keeper, renewer=renew_session if refresh_token is not None else None)
+        return self._derived(keeper=keeper, renewer=self._renewer if refresh_token is not None else None)
+
+    def as_guest(self) -> Self:
+        """A light client for somebody who is not signed in (yet); shares nothing but connections.
+
+        Where many users sign in through one program, each has to do so on a client of his own, for ``auth.login``
+        makes every later call of its client that user's: ``guest = db.as_guest(); guest.auth.login(...)``. Cheap;
+        need not be closed.
+        """
+        return self._derived(keeper=TokenKeeper(), renewer=self._renewer)
 
     @property
     def with_raw_response(self) -> RawSelfDB:
-        """The same calls, giving a :class:`~selfdb.RawResponse`: status, headers, times, content and ``parse()``."""
+        """The same calls with whole answers: see :class:`~selfdb.core.response.RawResponse`."""
         return RawSelfDB(self._transport, self._dialect, self._route)
 
     def status(self) -> SystemStatus:
@@ -304,9 +337,12 @@ class SelfDB:
 
         :param timeout: seconds to wait at most.
         :returns: its status, as soon as it gives one.
+        :raises InvalidRequestError: if ``timeout`` is no number of seconds above 0.
         :raises APITimeoutError: if it gives none in time; what the last attempt met is the cause.
         :raises AuthenticationError: at once, if it refuses the API key.
         """
+        if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout < math.inf:
+            raise InvalidRequestError("timeout must be a finite number of seconds above 0")
         clock = SYSTEM_CLOCK
         end = Deadline(timeout, clock)
         pause = 0.05

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from enum import Enum
-from typing import TYPE_CHECKING, Annotated, Any, Dict, Generic, List, Mapping, Optional, Set, Tuple, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Callable, Dict, Generic, List, Mapping, Optional, Set, Tuple, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -74,6 +74,30 @@ class RequestModel(BaseModel):
         else:
             return
         # Raised here, not in the handler: pydantic's error carries the input, and must not come along.
+        raise InvalidRequestError(message)
+
+    @classmethod
+    def model_validate(cls, obj: Any, **options: Any) -> Self:
+        """As pydantic's, but for the error.
+
+        :raises InvalidRequestError: naming the field, never its value.
+        """
+        return cls._validated(super().model_validate, obj, options)
+
+    @classmethod
+    def model_validate_json(cls, json_data: Any, **options: Any) -> Self:
+        """As pydantic's, but for the error.
+
+        :raises InvalidRequestError: naming the field, never its value.
+        """
+        return cls._validated(super().model_validate_json, json_data, options)
+
+    @classmethod
+    def _validated(cls, validate: Callable[..., Self], data: Any, options: Dict[str, Any]) -> Self:
+        try:
+            return validate(data, **options)
+        except ValidationError as error:
+            message = f"{cls.__name__}: {describe(error)}"
         raise InvalidRequestError(message)
 
     @classmethod

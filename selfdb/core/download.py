@@ -81,6 +81,9 @@ class Download:
         self.done = 0
         self._stream = self._open({"Accept-Encoding": "identity"})
         self.status_code = self._stream.status_code
+        if self.status_code == 206:  # to a request for all of it
+            self.close()
+            raise self._signed(APIConnectionError("the server gave a part of the object where all of it was asked for"))
         self.headers = self._stream.headers
         encoded = self.headers.get("Content-Encoding", "identity").lower() != "identity"
         length = self.headers.get("Content-Length", "")

@@ -25,7 +25,7 @@ from .response import Response
 from .retry import Failure, RetryBudget, may_repeat, parse_retry_after
 from .stream import Stream
 from .tokens import Tokens
-from .upload import Upload
+from .upload import Upload, UploadReader
 
 if TYPE_CHECKING:
     from .transport import Transport
@@ -84,15 +84,10 @@ class Exchange:
             tokens = self.transport.keeper.current() if self.request.bearer else None
             try:
                 answer = self._send(tokens)
-                try:
-                    if 200 <= answer.status_code < 300:
-                        result = read(self, answer)
-                        self._succeeded(answer)
-                        return result
+                if 200 <= answer.status_code < 300:
+                    return self._accept(answer, read)
+                with answer:
                     content = self._error_body(answer) if answer.status_code >= 400 else b""
-                finally:
-                    if read is not leave_open or not 200 <= answer.status_code < 300:
-                        answer.close()
             except SelfDBError:
                 raise
             except Exception as error:  # noqa: BLE001 - nothing of the HTTP stack leaves the package
@@ -102,6 +97,15 @@ class Exchange:
                 self._redirect(answer)
             elif not (answer.status_code == 401 and self._renew(tokens)):
                 self._refused(answer, content)
+
+    def _accept(self, answer: requests.Response, read: Reader[T]) -> T:
+        try:
+            result = read(self, answer)
+            self._succeeded(answer)
+            return result
+        finally:
+            if read is not leave_open:
+                answer.close()
 
     def _error_body(self, answer: requests.Response) -> bytes:
         """What an answer of 400 and above says. Its status counts even if its body breaks off."""
@@ -127,14 +131,18 @@ class Exchange:
             headers.update(request.headers)
         if self._key is not None:
             headers[_KEY_HEADER] = self._key
-        body, length, reader = request.body, None, None
-        if isinstance(body, Upload):
+        body: bytes | _Guarded | None
+        reader = None
+        if isinstance(request.body, Upload):
             try:
-                length, reader = body.length, body.open()
+                reader = request.body.open()
             except Exception as error:  # noqa: BLE001 - theirs, whatever it is
                 raise _OfTheCaller(error) from None
-            if length == 0:
-                body = b""
+            length = request.body.length
+            body = b"" if length == 0 else _Guarded(reader)
+        else:
+            body = request.body
+            length = None if body is None else len(body)
         self._attempts += 1
         begun = self.pool.clock.monotonic()
         status = "failed"
@@ -144,15 +152,12 @@ class Exchange:
                 self._url,
                 headers,
                 tokens.access if tokens else None,
-                reader if isinstance(body, Upload) else body,
-                len(body) if isinstance(body, bytes) else length,
+                body,
+                length,
                 (transport.options.connect, transport.options.read),
                 self.deadline,
             )
             status = str(answer.status_code)
-            if reader is not None and reader.error is not None:
-                answer.close()  # the server answered what it got, which is not what was meant
-                raise reader.error
             return answer
         except Exception:
             if reader is not None and reader.error is not None:
@@ -190,10 +195,13 @@ class Exchange:
             raised.may_have_been_applied = self._doubtful
             if self._doubtful:
                 raised.message += "; the request may have been applied, so look before you send it again"
-        if self.deadline.passed or not self._may_repeat(failure):
-            raise self._signed(raised) from error
         cost = RetryBudget.COST_OF_TIMEOUT if isinstance(raised, APITimeoutError) else RetryBudget.COST
-        self._wait(cost, None, self._signed(raised), error)
+        try:
+            if self.deadline.passed or not self._may_repeat(failure) or not self._waited(cost, None):
+                raise self._signed(raised) from error
+        finally:
+            # An error that its own traceback leads back to would hold the connection until the next collection.
+            del raised, error
 
     def _late(self) -> APITimeoutError:
         error = APITimeoutError(f"the deadline of {self.deadline.seconds:g} s for the whole call passed")
@@ -219,12 +227,14 @@ class Exchange:
             failure = Failure.UNAVAILABLE
             self._doubtful = self._doubtful or self.request.writes
         else:
+            failure = Failure.FINAL
             if status < 500:
                 self.pool.budget.give()
-            raise error
-        if not self._may_repeat(failure):
-            raise error
-        self._wait(RetryBudget.COST, asked, error, None)
+        try:
+            if not self._may_repeat(failure) or not self._waited(RetryBudget.COST, asked):
+                raise error
+        finally:
+            del error
 
     def _may_repeat(self, failure: Failure) -> bool:
         acknowledged = self._key is not None and self.pool.acknowledges_keys
@@ -237,15 +247,16 @@ class Exchange:
     def _body_touched(self) -> bool:
         return isinstance(self.request.body, Upload) and self.request.body.touched
 
-    def _wait(self, cost: int, asked: float | None, error: SelfDBError, cause: Exception | None) -> None:
-        """Sleep before the next attempt; raise ``error`` if there is no time or no budget for one."""
+    def _waited(self, cost: int, asked: float | None) -> bool:
+        """Sleep before the next attempt; false, at once, if there is no time or no budget for one."""
         seconds = self.transport.options.retry.delay(self._retries) if asked is None else asked
         fits = self.deadline.allows(seconds) and (self.deadline.seconds is not None or seconds <= LONGEST_WAIT)
         if not fits or not self.pool.budget.take(cost):
-            raise error from cause
+            return False
         self._retries += 1
         self._spent += cost
         self.transport.lifeline.sleep(seconds)
+        return True
 
     def _redirect(self, answer: requests.Response) -> None:
         """Go on at the address that ``answer`` names if that is safe; raise otherwise."""
@@ -301,10 +312,11 @@ class Exchange:
         if tokens is None or self._renewed or transport.renewer is None or not self.request.renewable:
             return False
         if not self.request.replayable:
+            way_out = "log in" if tokens.refresh is None else "refresh the session"
             raise self._signed(
                 AuthenticationError(
                     "the access token was refused in the middle of a body that cannot be sent again; "
-                    "call auth.refresh() and upload again, or pass bytes, a path or a seekable file",
+                    f"{way_out} and send it again, or pass bytes, a path or a seekable file",
                     401,
                 )
             )
@@ -332,6 +344,20 @@ class Exchange:
         """Raise if the deadline passed: on a session that is not ours only the pauses between reads are bounded."""
         if self.deadline.passed:
             raise TimeoutError
+
+
+class _Guarded:
+    """A body whose source may fail with an `OSError`: urllib3 would take it for the connection's, and wait for the
+    answer to a request that never came to its end."""
+
+    def __init__(self, reader: UploadReader) -> None:
+        self._reader = reader
+
+    def read(self, size: int = -1) -> bytes:
+        try:
+            return self._reader.read(size)
+        except OSError as error:
+            raise _OfTheCaller(error) from None
 
 
 class _OfTheCaller(Exception):

@@ -35,5 +35,5 @@ def _in_child() -> None:
         thing._renew_in_child()
 
 
-if hasattr(os, "register_at_fork"):  # absent on Windows, which does not fork
+if hasattr(os, "register_at_fork"):  # pragma: no branch - absent on Windows, which does not fork
     os.register_at_fork(after_in_child=_in_child)

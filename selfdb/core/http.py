@@ -179,6 +179,12 @@ class _Head:
         self._begun = True
         return line
 
+    def flush(self) -> None:
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
 
 class _BoundedResponse(HTTPResponse):
     def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
@@ -186,10 +192,8 @@ class _BoundedResponse(HTTPResponse):
 
     def begin(self) -> None:
         whole, self.fp = self.fp, _Head(self.fp)  # type: ignore[assignment]
-        try:
-            super().begin()
-        finally:
-            self.fp = whole
+        super().begin()  # who asked closes the answer if it fails
+        self.fp = whole
 
     def _read_status(self) -> tuple[str, int, str]:
         # `http.client` skips 100 only, and would take any other interim answer, such as 103, for the real one.
@@ -255,9 +259,10 @@ class _BoundedHTTPConnection(HTTPConnection):
         if self.sock is None and self.auto_open:
             self.connect()
         bounds = CALL.now
-        bounds.sent = bounds.tracked = True
+        bounds.tracked = True
         if self.sock is not None:
             _set_timeout(self.sock, bounds.read, bounds.deadline)
+        bounds.sent = True
         super().send(data)
 
 

@@ -135,9 +135,13 @@ def connection_error(error: Exception, origin: str, sent: bool | None) -> tuple[
             # In the handshake nothing was sent and nothing would change; later it is a broken connection.
             early = not sent or isinstance(cause, ssl.SSLCertVerificationError) or _is_plain(cause)
             return (Failure.FINAL if early else failure), APIConnectionError(_tls_message(cause, origin))
+    if isinstance(error, requests.exceptions.InvalidProxyURL):
+        message = "the address of the proxy is not valid; check HTTP_PROXY, HTTPS_PROXY and ALL_PROXY"
+        return Failure.FINAL, InvalidRequestError(message)
     if isinstance(error, (requests.exceptions.InvalidURL, requests.exceptions.InvalidHeader)) and not sent:
         return Failure.FINAL, InvalidRequestError("the URL or a header of the request is not valid")
-    if any(isinstance(cause, _TIMEOUTS) for cause in causes):
+    # In urllib3 every connection that could not be made is a time-out, to please programs of its first version.
+    if any(isinstance(c, _TIMEOUTS) and not isinstance(c, urllib3.exceptions.NewConnectionError) for c in causes):
         what = f"{origin} did not answer in time" if sent else f"connecting to {origin} took too long"
         return failure, APITimeoutError(what)
     for cause in causes:

@@ -19,7 +19,7 @@ from .forks import renew_after_fork
 from .http import CALL, Bounds, ClientSession, Verify, bounded, tls_context
 from .lifeline import Lifeline
 from .retry import RetryBudget
-from .upload import UploadReader
+from .upload import SupportsRead
 
 __all__ = ["Pool"]
 
@@ -75,7 +75,7 @@ class Pool:
         url: str,
         headers: Mapping[str, str],
         bearer: str | None,
-        body: bytes | UploadReader | None,
+        body: bytes | SupportsRead | None,
         length: int | None,
         timeouts: tuple[float | None, float | None],
         deadline: Deadline,
@@ -97,7 +97,7 @@ class Pool:
         url: str,
         headers: Mapping[str, str],
         bearer: str | None,
-        body: bytes | UploadReader | None,
+        body: bytes | SupportsRead | None,
         length: int | None,
         bounds: Bounds,
     ) -> requests.Response:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import requests
 
-from ..exceptions import SelfDBError
+from ..exceptions import APITimeoutError, SelfDBError
 from .clock import Deadline
 from .messages import connection_error
 from .request import Request
@@ -42,7 +42,11 @@ class Stream:
 
     def _failed(self, error: Exception) -> SelfDBError:
         self.close()
-        _, raised = connection_error(error, self._origin, sent=True)
+        raised: SelfDBError
+        if self._deadline.passed:
+            raised = APITimeoutError(f"the deadline of {self._deadline.seconds:g} s for the whole transfer passed")
+        else:
+            _, raised = connection_error(error, self._origin, sent=True)
         raised.method, raised.path, raised.attempts = self._request.method, self._request.path, 1
         return raised
 

@@ -160,22 +160,31 @@ class TokenKeeper:
             flight.landed.set()
 
     def _renew_once(self, tokens: Tokens, renewer: Renewer, deadline: Deadline) -> Tokens | None:
-        if not isinstance(self._store, MemoryStore):
-            stored = self._stored()
-            if stored is None or stored.access != tokens.access:
-                # Another process renewed the session, or signed out.
-                return self._replace(tokens.access, stored, mirror=False)
+        if self._was_replaced_elsewhere(tokens):
+            return self._adopt(tokens)
         if tokens.refresh is None:
             return None
         try:
-            fresh = renewer(tokens.refresh, deadline)
+            fresh: Tokens | None = renewer(tokens.refresh, deadline)
         except SelfDBError as error:
-            if error.status_code in _REFUSALS:
-                return self._replace(tokens.access, None)
             if error.status_code in _NO_SUCH_ROUTE:
                 return None
-            raise
+            if error.status_code not in _REFUSALS:
+                raise
+            fresh = None
+        if self._was_replaced_elsewhere(tokens):
+            return self._adopt(tokens)  # a login meanwhile: it is newer than what we asked for
         return self._replace(tokens.access, fresh)
+
+    def _was_replaced_elsewhere(self, tokens: Tokens) -> bool:
+        """Whether another process on the same store renewed the session of ``tokens``, or signed in or out."""
+        if isinstance(self._store, MemoryStore):
+            return False
+        stored = self._stored()
+        return stored is None or stored.access != tokens.access
+
+    def _adopt(self, tokens: Tokens) -> Tokens | None:
+        return self._replace(tokens.access, self._stored(), mirror=False)
 
     def _replace(self, access: str, tokens: Tokens | None, *, mirror: bool = True) -> Tokens | None:
         """Put ``tokens`` in the place of the pair of ``access`` unless that is gone; return what is in use then."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from ..exceptions import SelfDBError
 from .clock import Deadline
 from .exchange import Exchange, leave_open, read_whole
 from .lifeline import Lifeline
@@ -87,5 +88,8 @@ class Transport:
 
     def secrets(self) -> tuple[str, ...]:
         """What must never be shown."""
-        tokens = self.keeper.current()
+        try:
+            tokens = self.keeper.current()
+        except SelfDBError:
+            tokens = None  # a store that cannot be read has shown none, and must not hide the error at hand
         return (*self.identity.values(), *(token for token in tokens or () if token))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Iterator, Optional
 from uuid import uuid4
 
 from sqlalchemy.engine import Connection
@@ -14,7 +15,7 @@ from .columntypes import Default, parse_default, parse_type, shown, timestamp_te
 from .errors import ApiError
 from .services import Services
 from .shapes import MAX_COLUMNS, Column, Shape
-from .tables import TableRecord, check_default, save_layout
+from .tables import TableRecord, check_column, save_layout
 
 __all__ = ["UNSET", "add", "change", "remove"]
 
@@ -27,8 +28,9 @@ def add(
 ) -> TableRecord:
     """Add a column; rows that exist get its default. A system column of that name and type is adopted.
 
-    :raises ApiError: 409 if the name is taken in any case, 400 for a default that is no value of the type, for
-        NOT NULL without default while there are rows, or when the table has the most columns that it may.
+    :raises ApiError: 409 if the name is taken in any case, or if the column is unique and rows would share a
+        value; 400 for a default that is no value of the type, for a unique jsonb, for NOT NULL without default
+        while there are rows, or when the table has the most columns that it may.
     """
     layout = record.shape.layout
     if len(layout.table_schema) >= MAX_COLUMNS:
@@ -38,7 +40,7 @@ def add(
         return _adopt(connection, services, record, taken, name, declared)
     layout = layout.adding(name, declared)
     column = layout.columns[-1]
-    check_default(column)
+    check_column(column)
     if not column.nullable and column.default is None and datatables.has_rows(connection, record.shape):
         raise ApiError(400, f"Column {shown(name)} is NOT NULL and needs a default: the table has rows")
     saved = save_layout(connection, services, record, layout)
@@ -57,8 +59,12 @@ def _adopt(
     if taken.declared is not None or taken.name != name or parse_type(declared["type"]) != taken.type:
         raise ApiError(409, f"Column {shown(taken.name)} already exists")
     column = replace(taken, declared=declared)
-    check_default(column)
-    return save_layout(connection, services, record, record.shape.layout.replacing(taken, column))
+    check_column(column)
+    saved = save_layout(connection, services, record, record.shape.layout.replacing(taken, column))
+    if column.unique and not taken.unique:
+        with _all_differ(column):
+            datatables.create_index(connection, saved.shape, column)
+    return saved
 
 
 def change(
@@ -74,7 +80,10 @@ def change(
 ) -> TableRecord:
     """Rename a column, change its type (converting every value), its nullability or its default.
 
-    :raises ApiError: 404 if it is not declared, 409 if the new name is taken, 400 for what cannot be.
+    A unique column stays unique.
+
+    :raises ApiError: 404 if it is not declared, 409 if the new name is taken or values of a unique column become
+        equal, 400 for what cannot be.
     """
     column = _declared(record, name)
     target = _described(column, type_text, nullable, default)
@@ -83,12 +92,10 @@ def change(
         target = replace(target, name=new_name, system=False)
     converting = target.type != column.type
     if converting:
-        if column.unique and target.type.kind == "jsonb":
-            raise ApiError(400, 'Column "id" cannot be of type jsonb: it identifies rows')
         target = replace(target, number=0, system=False)
     if target == column:
         return record
-    check_default(target)
+    check_column(target)
     if nullable is False and datatables.has_nulls(connection, record.shape, column):
         raise ApiError(400, f"Column {shown(name)} holds nulls")
     layout = record.shape.layout.replacing(column, target).completed()
@@ -105,10 +112,12 @@ def remove(connection: Connection, services: Services, record: TableRecord, name
     :raises ApiError: 404 if there is no such column, 400 for ``id`` and for what the server keeps.
     """
     column = _declared(record, name)
-    if column.unique:
+    if column.identifies:
         raise ApiError(400, 'Column "id" identifies rows and cannot be removed')
     layout = record.shape.layout
     if column.system and not datatables.has_nulls(connection, record.shape, column):
+        if column.unique:
+            datatables.drop_index(connection, record.shape, column)
         return save_layout(connection, services, record, layout.replacing(column, replace(column, declared=None)))
     saved = save_layout(connection, services, record, layout.without(column).completed())
     datatables.drop_column(connection, record.shape, column)
@@ -126,7 +135,7 @@ def _declared(record: TableRecord, name: str) -> Column:
 
 
 def _check_rename(record: TableRecord, column: Column, new_name: str) -> None:
-    if column.unique:
+    if column.identifies:
         raise ApiError(400, 'Column "id" identifies rows and cannot be renamed')
     taken = record.shape.layout.clash(new_name)
     if taken is not None and taken is not column:
@@ -178,7 +187,9 @@ def _convert(connection: Connection, old: Shape, source: Column, new: Shape) -> 
         ) from None
     except IntegrityError:
         raise ApiError(
-            400, f"Column {shown(source.name)} cannot be cast to {target.type.label}: values would not differ"
+            409,
+            f"Column {shown(source.name)} cannot be cast to {target.type.label}: it is unique, and rows would share "
+            "a value",
         ) from None
 
 
@@ -194,7 +205,19 @@ def _add_missing(
 def _add_filled(connection: Connection, services: Services, shape: Shape, column: Column) -> None:
     default = column.default
     now = timestamp_text(services.clock.now())
-    if default is not None and default.function == "uuid":
-        datatables.add_column(connection, shape, column, each=lambda: str(uuid4()))
-    else:
-        datatables.add_column(connection, shape, column, literal=None if default is None else default.value(now))
+    with _all_differ(column):
+        if default is not None and default.function == "uuid":
+            datatables.add_column(connection, shape, column, each=lambda: str(uuid4()))
+        else:
+            datatables.add_column(connection, shape, column, literal=None if default is None else default.value(now))
+
+
+@contextmanager
+def _all_differ(column: Column) -> Iterator[None]:
+    """Turn the failure of a unique index into its answer."""
+    try:
+        yield
+    except IntegrityError:
+        raise ApiError(
+            409, f"Column {shown(column.name)} cannot be unique: rows of the table would share a value"
+        ) from None

@@ -2,7 +2,8 @@
 
 Null and type rules are not repeated as constraints: every row is written by this server, which checks them
 under the lock of the catalog's row, so both databases refuse with the same words and a change of
-``nullable`` moves no data. Only the uniqueness of ``id`` is an index, which also makes looking rows up fast.
+``nullable`` moves no data. Only uniqueness (of ``id``, and of what was declared so) is an index, which also makes
+looking rows up fast.
 """
 
 from __future__ import annotations
@@ -18,7 +19,18 @@ from sqlalchemy.exc import DBAPIError
 from .errors import ApiError
 from .shapes import Column, Shape
 
-__all__ = ["add_column", "convert_column", "create", "drop", "drop_column", "has_nulls", "has_rows"]
+__all__ = [
+    "add_column",
+    "convert_column",
+    "create",
+    "create_index",
+    "drop",
+    "drop_column",
+    "drop_index",
+    "has_nulls",
+    "has_rows",
+    "index_name",
+]
 
 #: PostgreSQL counts dropped columns too, up to 1600 in the life of a table.
 _TOO_MANY_COLUMNS = "54011"
@@ -38,9 +50,8 @@ def create(connection: Connection, shape: Shape) -> None:
         schema=shape.table.schema,
         sqlite_autoincrement=True,
     )
-    for column in shape.columns:
-        if column.unique:
-            _create_index(operations, shape, column)
+    for column in shape.unique:
+        create_index(connection, shape, column)
 
 
 def drop(connection: Connection, shape: Shape) -> None:
@@ -56,7 +67,10 @@ def add_column(
     literal: Any = None,
     each: Optional[Callable[[], Any]] = None,
 ) -> None:
-    """Add ``column`` (of the new ``shape``) and give the rows that exist ``literal``, or each its own value."""
+    """Add ``column`` (of the new ``shape``) and give the rows that exist ``literal``, or each its own value.
+
+    :raises sqlalchemy.exc.IntegrityError: two rows got one value where they must differ.
+    """
     _add(connection, shape, column)
     if each is not None:
         make = each
@@ -64,7 +78,7 @@ def add_column(
     elif literal is not None:
         connection.execute(sa.update(shape.table).values({column.key: literal}))
     if column.unique:
-        _create_index(_operations(connection), shape, column)
+        create_index(connection, shape, column)
 
 
 def convert_column(
@@ -79,16 +93,37 @@ def convert_column(
     _fill(connection, new, old.cell(source), new.cell(target), lambda value: None if value is None else cast(value))
     drop_column(connection, old, source)
     if target.unique:
-        _create_index(_operations(connection), new, target)
+        create_index(connection, new, target)
 
 
 def drop_column(connection: Connection, shape: Shape, column: Column) -> None:
     """Drop ``column`` of ``shape`` with its values."""
-    operations = _operations(connection)
     if column.unique:
         # PostgreSQL would drop the index with the column; SQLite refuses to drop a column that has one.
-        operations.drop_index(_index_name(shape, column), table_name=shape.table.name, schema=shape.table.schema)
-    operations.drop_column(shape.table.name, column.key, schema=shape.table.schema)
+        drop_index(connection, shape, column)
+    _operations(connection).drop_column(shape.table.name, column.key, schema=shape.table.schema)
+
+
+def create_index(connection: Connection, shape: Shape, column: Column) -> None:
+    """Keep the values of ``column`` unique from now on.
+
+    :raises sqlalchemy.exc.IntegrityError: they are not.
+    """
+    _operations(connection).create_index(
+        index_name(shape, column), shape.table.name, [column.key], unique=True, schema=shape.table.schema
+    )
+
+
+def drop_index(connection: Connection, shape: Shape, column: Column) -> None:
+    """Let the values of ``column``, which was unique, be equal."""
+    _operations(connection).drop_index(
+        index_name(shape, column), table_name=shape.table.name, schema=shape.table.schema
+    )
+
+
+def index_name(shape: Shape, column: Column) -> str:
+    """The name in the database of what keeps ``column`` unique."""
+    return f"{shape.table.name}_{column.key}_unique"
 
 
 def has_rows(connection: Connection, shape: Shape) -> bool:
@@ -103,16 +138,6 @@ def has_nulls(connection: Connection, shape: Shape, column: Column) -> bool:
 
 def _operations(connection: Connection) -> Operations:
     return Operations(MigrationContext.configure(connection))
-
-
-def _index_name(shape: Shape, column: Column) -> str:
-    return f"{shape.table.name}_{column.key}_unique"
-
-
-def _create_index(operations: Operations, shape: Shape, column: Column) -> None:
-    operations.create_index(
-        _index_name(shape, column), shape.table.name, [column.key], unique=True, schema=shape.table.schema
-    )
 
 
 def _add(connection: Connection, shape: Shape, column: Column) -> None:

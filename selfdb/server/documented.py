@@ -58,6 +58,7 @@ _MEANING = {
     416: "Range not satisfiable",
     422: "Validation failed",
     429: "Too many requests",
+    503: "Not possible at the moment",
     507: "No room left on the server",
 }
 
@@ -70,7 +71,7 @@ def responses(*statuses: int) -> Dict[Union[int, str], Dict[str, Any]]:
             "model": ValidationBody if status == 422 else ErrorBody,
             "description": _MEANING[status],
         }
-        if status == 429:
+        if status in (429, 503):
             entry["headers"] = {"Retry-After": {"description": "Seconds to wait", "schema": {"type": "integer"}}}
         documented[status] = entry
     return documented

@@ -58,11 +58,18 @@ async def _validation_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     # Only these keys: pydantic also reports the input (which may be a password) and its own documentation.
     findings: List[Dict[str, Any]] = [
-        {"loc": [_plain(part) for part in item["loc"]], "msg": _plain(item["msg"]), "type": item["type"]}
+        {"loc": [_plain(part) for part in item["loc"]], "msg": _plain(_readable(item)), "type": item["type"]}
         for item in error.errors()
     ]
     headers = getattr(error, "headers", None)
     return JSONResponse({"detail": findings}, status_code=422, headers=headers)
+
+
+def _readable(item: Mapping[str, Any]) -> Any:
+    """What pydantic says, but for an e-mail address: there it would say a regular expression of two lines."""
+    if item["type"] == "string_pattern_mismatch" and item["loc"][-1] == "email":
+        return "is not a valid e-mail address"
+    return item["msg"]
 
 
 def _plain(part: Any) -> Any:

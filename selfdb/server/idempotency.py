@@ -19,7 +19,7 @@ from .schema import idempotency
 if TYPE_CHECKING:
     from .services import Services
 
-__all__ = ["HEADER", "LONGEST", "InFlight", "Keyed", "StoredReply", "find", "identify", "keep"]
+__all__ = ["HEADER", "LONGEST", "InFlight", "Keyed", "StoredReply", "find", "forget_expired", "identify", "keep"]
 
 HEADER = "Idempotency-Key"
 LONGEST = 255
@@ -126,6 +126,13 @@ def keep(services: Services, connection: Connection, keyed: Keyed, reply: Stored
             sa.or_(idempotency.c.created_at <= horizon, idempotency.c.scope.in_(surplus)),
         )
     )
+
+
+def forget_expired(services: Services) -> None:
+    """Drop the answers that are too old, also of users who write no more."""
+    horizon = services.clock.now() - timedelta(seconds=services.settings.idempotency_seconds)
+    with services.database.write() as connection:
+        connection.execute(idempotency.delete().where(idempotency.c.created_at <= horizon))
 
 
 def _twin() -> ApiError:

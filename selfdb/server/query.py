@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from fastapi import Depends, Query, Request
 
 from .database import Database
-from .errors import ApiError, invalid
+from .errors import ApiError
 
 __all__ = [
     "SKIP_MAX",
@@ -36,16 +36,10 @@ class SortOrder(str, Enum):
     desc = "desc"
 
 
-def _no_nul(text: Optional[str]) -> Optional[str]:
-    if text is not None and "\0" in text:
-        raise invalid(("query", "search"), "must not contain NUL characters")
-    return text or None
-
-
 def _search(
     search: Annotated[Optional[str], Query(max_length=100, pattern="^[^\\x00]*$")] = None,
 ) -> Optional[str]:
-    return _no_nul(search)
+    return search or None
 
 
 #: Query parameters of lists, to be used as types of a handler's parameters (they carry their defaults).

@@ -17,9 +17,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 
 from .access import caller, lenient_caller, signed_in
+from .bodies import read_body
 from .documented import API_KEY_SCHEME, BEARER_SCHEME, responses
 from .errors import ApiError, invalid
-from .services import get_services
 from .writes import write_unit
 
 __all__ = ["GuardedRoute", "new_router"]
@@ -79,7 +79,7 @@ def _refusals(calls: List[Any], *, has_body: bool) -> Set[int]:
     if signed_in in calls or caller in calls:
         statuses |= {400, 401}
     if write_unit in calls:
-        statuses |= {401, 409, 422}
+        statuses |= {401, 409, 413, 422}
     if has_body:
         statuses |= {400, 413, 422}
     return statuses
@@ -112,21 +112,9 @@ class _ReadRequest(Request):
 
 
 async def _with_body(request: Request) -> Request:
-    limit = get_services(request).settings.json_limit_bytes
-    declared = request.headers.get("content-length", "0")
-    if declared.isdigit() and int(declared) > limit:
-        raise _too_large(limit)
-    content = bytearray()
-    async for block in request.stream():
-        content += block
-        if len(content) > limit:
-            raise _too_large(limit)
-    document = _parsed(bytes(content)) if content and _is_json(request) else None
-    return _ReadRequest(request, bytes(content), document)
-
-
-def _too_large(limit: int) -> ApiError:
-    return ApiError(413, f"The body is larger than {limit} bytes")
+    content = await read_body(request)
+    document = _parsed(content) if content and _is_json(request) else None
+    return _ReadRequest(request, content, document)
 
 
 def _is_json(request: Request) -> bool:

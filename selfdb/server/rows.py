@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, ProgrammingError
 
-from . import tables
+from . import datatables, tables
 from .access import Principal
 from .columntypes import shown, timestamp_text
 from .errors import ApiError
@@ -23,9 +23,6 @@ from .shapes import Column, Shape
 from .tables import TableRecord
 
 __all__ = ["PageQuery", "delete", "fetch", "insert", "update"]
-
-#: Longest text that may identify a row, in bytes of UTF-8; PostgreSQL's index pages hold little more.
-MAX_KEY_BYTES = 2048
 
 #: PostgreSQL's "undefined table" and "undefined column": the shape changed since the catalog was read.
 _RESHAPED = {"42P01", "42703"}
@@ -49,18 +46,19 @@ class PageQuery:
 def fetch(services: Services, caller: Optional[Principal], table_id: str, query: PageQuery) -> Dict[str, Any]:
     """Return a page of rows with the number of all that match.
 
-    :raises ApiError: 404, 401, 403; 400 for a ``sort_by`` that is no column.
+    :raises ApiError: 404, 401, 403; 400 for a ``sort_by`` that is no column; 503 for a table whose columns change
+        each time that it is read.
     """
-    for attempt in range(_TRIES):
+    for _ in range(_TRIES):
         try:
             with services.database.read() as connection:
                 record = tables.find(connection, table_id)
                 tables.permit_read(record, caller)
                 return _page(connection, services, record, query)
         except (ProgrammingError, OperationalError) as problem:
-            if attempt == _TRIES - 1 or not _reshaped(problem):
+            if not _reshaped(problem):
                 raise
-    raise AssertionError("the last attempt returns or raises")
+    raise ApiError(503, "The columns of this table are changing: try again in a moment", {"Retry-After": "1"})
 
 
 def _reshaped(problem: DBAPIError) -> bool:
@@ -111,7 +109,8 @@ def insert(
 ) -> Dict[str, Any]:
     """Insert one row and return it.
 
-    :raises ApiError: 404, 401, 403; 400 for what is no row of this table; 409 for an ``id`` that is taken.
+    :raises ApiError: 404, 401, 403; 400 for what is no row of this table; 409 for a value that is taken in a
+        unique column.
     """
     record = tables.find_and_count(connection, table_id, 1)
     tables.permit_insert(record, caller)
@@ -125,7 +124,7 @@ def insert(
     try:
         connection.execute(shape.insert, values)
     except DBAPIError as problem:
-        _refuse(problem)
+        _refuse(connection, shape, problem, row)
         raise
     if record.realtime_enabled:
         outbox.row_changed(connection, services, record.id, record.name, "INSERT", new=row, old=None)
@@ -145,7 +144,7 @@ def update(
     """Change the one row whose ``id_column`` is ``row_id`` and return it.
 
     :raises ApiError: 404, 403; 400 for changes or a column that do not fit; 409 when more than one row matches
-        or the new ``id`` is taken.
+        or a new value is taken in a unique column.
     """
     record = tables.find(connection, table_id, lock="rows")
     tables.permit_change(record, caller)
@@ -163,7 +162,7 @@ def update(
     try:
         connection.execute(statement)
     except DBAPIError as problem:
-        _refuse(problem)
+        _refuse(connection, shape, problem, values, seq)
         raise
     new = {**old, **values}
     if record.realtime_enabled:
@@ -203,7 +202,7 @@ def _initial(connection: Connection, shape: Shape, column: Column, given: Mappin
     """The value of ``column`` in a new row."""
     value = given.get(column.name)
     present = column.name in given
-    if column.unique and not column.nullable and column.type.kind == "uuid" and value in (None, ""):
+    if column.identifies and not column.nullable and column.type.kind == "uuid" and value in (None, ""):
         present = False  # as good as absent: many clients send an empty id
     if present:
         return _checked(column, value)
@@ -229,12 +228,9 @@ def _checked(column: Column, value: Any) -> Any:
             raise ApiError(400, f"Column {shown(column.name)} cannot be null")
         return None
     try:
-        coerced = column.type.coerce(value)
-        if column.unique and isinstance(coerced, str) and len(coerced.encode("utf-8")) > MAX_KEY_BYTES:
-            raise ValueError(f"text of at most {MAX_KEY_BYTES} bytes")
+        return column.coerce(value)
     except ValueError as expected:
         raise ApiError(400, f"Invalid value for column {shown(column.name)}: expected {expected}") from None
-    return coerced
 
 
 def _one_row(connection: Connection, shape: Shape, row_id: str, id_column: str) -> Tuple[int, Dict[str, Any]]:
@@ -255,10 +251,38 @@ def _one_row(connection: Connection, shape: Shape, row_id: str, id_column: str) 
     return int(found[0][0]), shape.row(found[0][1:])
 
 
-def _refuse(problem: DBAPIError) -> None:
-    """Answer what only the database could find wrong with a row; other problems are the caller's to raise."""
+def _refuse(
+    connection: Connection, shape: Shape, problem: DBAPIError, values: Mapping[str, Any], seq: Optional[int] = None
+) -> None:
+    """Answer what only the database could find wrong with a row; other problems are the caller's to raise.
+
+    ``values`` were written, by name; ``seq`` is the row's hidden number if it was there before.
+    """
     if isinstance(problem, IntegrityError) and tables.is_unique_violation(problem):
-        raise ApiError(409, 'A row with this "id" already exists') from problem
+        taken = _taken(connection, shape, problem, values, seq)
+        if taken is not None:
+            raise ApiError(409, f"A row with this {shown(taken.name)} already exists") from problem
     state = getattr(problem.orig, "sqlstate", None) or ""
     if state.startswith("54"):  # program limits: a row that is too large for a page
         raise ApiError(400, "The row is too large") from problem
+
+
+def _taken(
+    connection: Connection, shape: Shape, problem: IntegrityError, values: Mapping[str, Any], seq: Optional[int]
+) -> Optional[Column]:
+    """The unique column in which another row has the value; of several the one with the oldest index."""
+    if shape.dialect == "postgresql":
+        # Indexes are checked from the oldest on, and the transaction answers no further questions.
+        name = getattr(getattr(problem.orig, "diag", None), "constraint_name", None)
+        return next((column for column in shape.unique if datatables.index_name(shape, column) == name), None)
+    # SQLite's message names whichever it met first; nobody else writes meanwhile, so it can be asked.
+    for column in shape.unique:
+        value = values.get(column.name)
+        if value is None:
+            continue
+        statement = sa.select(shape.seq).where(shape.cell(column) == value).limit(1)
+        if seq is not None:
+            statement = statement.where(shape.seq != seq)
+        if connection.execute(statement).first() is not None:
+            return column
+    return None

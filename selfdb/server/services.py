@@ -19,7 +19,7 @@ from starlette.requests import HTTPConnection
 from .bearer import Tokens
 from .clock import Clock, SystemClock
 from .database import Database, lock
-from .idempotency import InFlight
+from .idempotency import InFlight, forget_expired
 from .migrations import migrate
 from .objects import ObjectStore
 from .passwords import Passwords
@@ -121,6 +121,7 @@ def open_services(settings: Settings, clock: Optional[Clock] = None) -> Services
             initialized=initialized,
         )
         services.objects.sweep(services.versions_in_use, time.time())
+        forget_expired(services)
         users.seed_admin(services)
         users.refuse_default_password(services)
         if settings.api_key is None:

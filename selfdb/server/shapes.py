@@ -20,10 +20,13 @@ from .columntypes import ColumnType, Default, parse_default, parse_type
 from .schema import DATA_SCHEMA
 from .storedtypes import stored_type
 
-__all__ = ["MAX_COLUMNS", "SYSTEM_NAMES", "Column", "Layout", "Shape", "shape_of"]
+__all__ = ["MAX_COLUMNS", "MAX_KEY_BYTES", "SYSTEM_NAMES", "Column", "Layout", "Shape", "shape_of"]
 
 #: Declared columns of one table. PostgreSQL cannot keep a row of many more long texts on one page.
 MAX_COLUMNS = 400
+
+#: Longest text in a unique column, in bytes of UTF-8; PostgreSQL's index pages hold little more.
+MAX_KEY_BYTES = 2048
 
 _SYSTEM = {
     "id": (ColumnType("uuid"), Default(function="uuid")),
@@ -62,7 +65,7 @@ class Column:
         """Whether it takes null. ``id`` does so only on demand, what the server fills never."""
         if self.declared is None:
             return False
-        return bool(self.declared.get("nullable", not (self.system or self.name == "id")))
+        return bool(self.declared.get("nullable", not (self.system or self.identifies)))
 
     @cached_property
     def default(self) -> Optional[Default]:
@@ -72,19 +75,34 @@ class Column:
             return own
         if self.system:
             return _SYSTEM[self.name][1]
-        if self.name == "id" and self.type.kind == "uuid":
+        if self.identifies and self.type.kind == "uuid":
             return Default(function="uuid")
         return None
 
     @property
     def numbered(self) -> bool:
         """Whether it is an ``id`` that counts upwards."""
-        return self.name == "id" and self.default is None and self.type.kind in ("integer", "bigint")
+        return self.identifies and self.default is None and self.type.kind in ("integer", "bigint")
 
     @property
-    def unique(self) -> bool:
-        """Whether no two rows may share a value."""
+    def identifies(self) -> bool:
+        """Whether it is the ``id``, which every table has and keeps."""
         return self.name == "id"
+
+    @cached_property
+    def unique(self) -> bool:
+        """Whether no two rows may share a value other than null."""
+        return self.identifies or bool((self.declared or {}).get("unique"))
+
+    def coerce(self, value: Any) -> Any:
+        """Return a JSON value (never ``None``) as one that this column keeps.
+
+        :raises ValueError: if it is none; the message says what was expected, never what was given.
+        """
+        coerced = self.type.coerce(value)
+        if self.unique and isinstance(coerced, str) and len(coerced.encode("utf-8")) > MAX_KEY_BYTES:
+            raise ValueError(f"text of at most {MAX_KEY_BYTES} bytes")
+        return coerced
 
 
 @dataclass(frozen=True)
@@ -185,6 +203,8 @@ class Shape:
         self.columns = layout.columns
         self.names = tuple(column.name for column in layout.columns)
         self.by_name = {column.name: column for column in layout.columns}
+        #: The unique columns, oldest index first.
+        self.unique = tuple(sorted((item for item in self.columns if item.unique), key=lambda item: item.number))
         self.table = sa.Table(
             physical_name(table_id),
             sa.MetaData(),

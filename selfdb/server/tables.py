@@ -2,7 +2,8 @@
 
 Each write takes the catalog's row of its table first, in a mode that fits: changes of shape exclude everything,
 inserts and deletes of rows exclude each other (they keep ``row_count``), updates of rows exclude only changes
-of shape. So a write never meets a table that changes under it, and no two writes wait for each other in a ring.
+of shape. So a write never meets a table that changes under it, and no two writes wait for each other in a ring, save
+updates that trade values of a unique column; PostgreSQL gives one of those up, which is then done again.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ from .query import SortOrder, as_id, contains, ordered
 from .realtime import outbox
 from .schema import tables as catalog
 from .services import Services
-from .shapes import Layout, Shape, shape_of
+from .shapes import Column, Layout, Shape, shape_of
 
 __all__ = [
     "TableRecord",
-    "check_default",
+    "check_column",
     "count",
     "create",
     "delete",
@@ -238,11 +239,12 @@ def create(
 ) -> TableRecord:
     """Create a table, empty.
 
-    :raises ApiError: 409 for a name that is taken, 400 for a default that is no value of its type.
+    :raises ApiError: 409 for a name that is taken, 400 for a column that cannot be, such as one whose default is
+        no value of its type.
     """
     layout = Layout.declare(table_schema)
     for column in layout.columns:
-        check_default(column)
+        check_column(column)
     now = services.clock.now()
     values = {
         "id": str(uuid4()),
@@ -298,13 +300,18 @@ def delete_owned(connection: Connection, services: Services, user_id: str) -> No
         delete(connection, services, record_of(connection, row))
 
 
-def check_default(column: Any) -> None:
-    """Make sure that the declared default of ``column`` is one.
+def check_column(column: Column) -> None:
+    """Make sure that the declared default of ``column`` is one, and that a unique column is of a type that can be.
 
     :raises ApiError: 400.
     """
+    if column.unique and column.type.kind == "jsonb":
+        reason = "it identifies rows" if column.identifies else "it is unique"
+        raise ApiError(400, f"Column {shown(column.name)} cannot be of type jsonb: {reason}")
     try:
-        _ = column.default
+        default = column.default
+        if default is not None and default.literal is not None:
+            column.coerce(default.literal)
     except ValueError as expected:
         raise ApiError(400, f"Invalid default for column {shown(column.name)}: expected {expected}") from None
 

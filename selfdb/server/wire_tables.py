@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import Annotated, Any, Dict, List, Literal, Optional
+from typing import Annotated, Any, Dict, List, Optional
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictStr, WithJsonSchema
 
@@ -80,6 +80,8 @@ Description = Annotated[StrictStr, Field(max_length=500), AfterValidator(_storab
 Json = Annotated[Any, AfterValidator(_json)]
 JsonObject = Annotated[Dict[str, Any], AfterValidator(_json)]
 
+Unique = Annotated[StrictBool, Field(description="Whether no two rows may share a value other than null")]
+
 Row = Dict[str, Any]
 
 
@@ -97,6 +99,7 @@ class ColumnSpec(RequestModel):
     type: ColumnType
     nullable: StrictBool = True
     default: Json = None
+    unique: Unique = False
 
 
 def _distinct(columns: Dict[str, ColumnSpec]) -> Dict[str, ColumnSpec]:
@@ -120,7 +123,7 @@ TableSchema = Annotated[
 
 
 class TableCreate(RequestModel):
-    """A new table. ``table_schema`` is flat: column name to type, nullability and default."""
+    """A new table. ``table_schema`` is flat: column name to type, nullability, default and uniqueness."""
 
     name: TableName
     table_schema: TableSchema
@@ -148,9 +151,8 @@ class AddColumn(RequestModel):
     nullable: StrictBool = True
     default_value: Json = None
     default: Json = None
-    # Sent by older clients, always as false.
-    primary_key: Literal[False] = False
-    unique: Literal[False] = False
+    unique: Unique = False
+    primary_key: StrictBool = Field(default=False, description="Refused when true: every table has one, its id")
 
 
 class ChangeColumn(RequestModel):
@@ -181,6 +183,7 @@ class ColumnDeclared(BaseModel):
     type: str
     nullable: bool = True
     default: Any = None
+    unique: bool = Field(default=False, description="Only there when true")
 
 
 class TableOut(BaseModel):

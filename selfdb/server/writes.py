@@ -14,6 +14,7 @@ from sqlalchemy.engine import Connection
 
 from . import idempotency
 from .access import Principal, confirm, known_caller
+from .bodies import read_body
 from .errors import ApiError
 from .services import Services, ServicesDep
 
@@ -129,9 +130,9 @@ async def write_unit(
     if key is None:
         return WriteUnit(services, caller)
     owner = "" if caller is None else caller.user_id
-    keyed = idempotency.identify(
-        services, owner, request.method, request.url.path, request.url.query, await request.body(), key
-    )
+    # Also where the handler has no use for a body: it is part of what the key was used for.
+    body = await read_body(request)
+    keyed = idempotency.identify(services, owner, request.method, request.url.path, request.url.query, body, key)
     return WriteUnit(services, caller, keyed, key)
 
 

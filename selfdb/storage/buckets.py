@@ -9,6 +9,7 @@ from ..core.namespace import Namespace, raw, reading, search_term, window, writi
 from ..core.paging import walk_by_offset
 from ..core.parsing import count_in, deletion, list_of, one
 from ..core.urls import Id, segment
+from ..exceptions import NotFoundError
 from ..models import BucketCreate, BucketDeleteResponse, BucketResponse, BucketUpdate
 
 __all__ = ["Buckets", "RawBuckets"]
@@ -96,6 +97,18 @@ class Buckets(Namespace):
         ``GET /storage/buckets/{bucket_id}``
         """
         return self._call(reading(f"/storage/buckets/{segment(bucket_id, 'bucket_id')}"), _BUCKET)
+
+    def get_by_name(self, name: str) -> BucketResponse:
+        """The bucket that is called ``name``, found among those that the caller may see.
+
+        :raises NotFoundError: if there is none of that name.
+
+        ``GET /storage/buckets/`` with ``search``
+        """
+        for bucket in self.iter(search=name, sort_by="name"):
+            if bucket.name == name:
+                return bucket
+        raise NotFoundError(f"there is no bucket called {name!r}, or you may not see it", 404)
 
     def update(
         self,

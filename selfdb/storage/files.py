@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..core.arguments import text, whole_number
-from ..core.download import BLOCK_SIZE, Download, DownloadTarget, read_all, save
+from ..core.download import BLOCK_SIZE, Download, DownloadTarget, check_target, read_all, save
 from ..core.namespace import (
     Caller,
     Namespace,
@@ -187,19 +187,25 @@ class Files(Namespace):
 
         Sorted, oldest first unless told otherwise, so that pages do not overlap.
         """
+        # Wrong arguments are told here, not in the first step of the loop.
         whole_number(page_size, "page_size", 1)
         search_term(search)
+        text(sort_by, "sort_by", 100)
+        sort_direction(sort_order)
+        if bucket_id is not None:
+            _query_id(bucket_id)
         return self._walk(
             bucket_id=bucket_id, search=search, sort_by=sort_by, sort_order=sort_order, page_size=page_size
         )
 
     def _walk(self, **query: Any) -> Iterator[FileResponse]:
         parsed = Files(self._transport, self._route)
-        number = 1
+        number, seen = 1, 0
         while True:
             page = parsed.list(page=number, **query)
             yield from page.data
-            if not page.data or number * page.page_size >= page.total:
+            seen += len(page.data)  # and not what was asked for: a server may give fewer files a page than that
+            if not page.data or seen >= page.total:
                 return
             number += 1
 
@@ -257,9 +263,12 @@ class Files(Namespace):
 
         ``GET /storage/files/download/{bucket_name}/{path}``
         """
+        clock = self._transport.pool.clock
+        begun = clock.monotonic()
         download = self.stream(bucket_name, path, max_bytes=max_bytes, progress=progress)
         content = read_all(download)
-        return self._call.result(Response(download.status_code, download.headers, content), _content)
+        took = clock.monotonic() - begun
+        return self._call.result(Response(download.status_code, download.headers, content, took), _content)
 
     def download_to(
         self,
@@ -281,6 +290,7 @@ class Files(Namespace):
 
         ``GET /storage/files/download/{bucket_name}/{path}``
         """
+        check_target(target)
         return save(self.stream(bucket_name, path, max_bytes=max_bytes, progress=progress), target)
 
     def stream(

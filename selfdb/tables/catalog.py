@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Union
 
+from ..core.arguments import text
 from ..core.namespace import Caller, Namespace, raw, reading, search_term, window, writing
 from ..core.paging import walk_by_offset
 from ..core.parsing import count_in, deletion, list_of, one
@@ -124,14 +125,15 @@ class Tables(Namespace):
     def get_by_name(self, name: str) -> TableRead:
         """The table that is called ``name``, found among those that the caller may see.
 
+        :raises InvalidRequestError: if ``name`` is empty or no ``str``; nothing is sent.
         :raises NotFoundError: if there is none of that name.
 
         ``GET /tables/`` with ``search``
         """
-        for table in self.iter(search=name, sort_by="name"):
+        for table in self.iter(search=text(name, "name", 100), sort_by="name"):
             if table.name == name:
                 return table
-        raise NotFoundError(f"there is no table called {name!r}, or you may not see it")
+        raise NotFoundError(f"there is no table called {name!r}, or you may not see it", 404)
 
     def update(
         self,

@@ -168,6 +168,7 @@ class RowIterator(Generic[RowT]):
     def pages(self) -> Iterator[TableDataResponse[RowT]]:
         """The pages that are left."""
         number = self._query._page or 1
+        seen: int | None = None
         while True:
             page = self._query.page(number).execute()
             if self.total is not None and page.total != self.total and not self.total_changed:
@@ -178,8 +179,10 @@ class RowIterator(Generic[RowT]):
             self.total = page.total
             if not page.data:
                 return
+            # What came counts, not what was asked for: a server may give fewer rows a page than that.
+            seen = (number - 1) * page.page_size if seen is None else seen
+            seen += len(page.data)
             yield page
-            # The server's own page size counts: it may give fewer rows a page than it was asked for.
-            if number * page.page_size >= page.total:
+            if seen >= page.total:
                 return
             number += 1

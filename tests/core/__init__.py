@@ -1,0 +1,1 @@
+"""Tests of the kernel: time, transport, retries, tokens, stores, streams."""

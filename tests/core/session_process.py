@@ -31,4 +31,5 @@ def call(path: str, url: str) -> None:
 
 
 if __name__ == "__main__":
-    {"hold": hold, "call": call}[sys.argv[1]](*sys.argv[2:])
+    what, *arguments = sys.argv[1:]
+    hold(*arguments) if what == "hold" else call(*arguments)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import subprocess
@@ -14,7 +15,6 @@ from typing import Any, Callable, Dict, Iterator, List, Optional
 
 import pytest
 
-from selfdb.core import stores
 from selfdb.core.clock import Deadline
 from selfdb.core.stores import FileStore, MemoryStore
 from selfdb.core.tokens import TokenKeeper, Tokens, binding_of
@@ -257,7 +257,7 @@ def test_a_file_system_without_locks_is_a_typed_error(path: Path, monkeypatch: p
     def no_locks(handle: int, operation: int) -> None:
         raise OSError(37, "No locks available")
 
-    monkeypatch.setattr(stores.fcntl, "flock", no_locks)
+    monkeypatch.setattr(fcntl, "flock", no_locks)
     with pytest.raises(SelfDBError, match=r"cannot be taken: .*No locks available"):
         FileStore(path).lock(1).__enter__()
 

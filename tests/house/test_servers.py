@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any, Callable
 
 import pytest
@@ -12,7 +16,7 @@ import requests
 
 from tests.conftest import NetworkBlocked, Tls
 from tests.servers.clock import FakeClock
-from tests.servers.postgres import PostgresCluster
+from tests.servers.postgres import PREFIX, PostgresCluster, _sweep
 from tests.servers.replies import ReplyServer
 from tests.servers.scripted import (
     PeerGone,
@@ -246,6 +250,17 @@ def test_databases_are_fresh_and_dropped(postgres: PostgresCluster) -> None:
             assert connection.execute("SELECT to_regclass('users')").fetchone() == (None,)
     with pytest.raises(psycopg.OperationalError, match="does not exist"):
         psycopg.connect(url)
+
+
+def test_what_killed_processes_left_is_swept(tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait(30)
+    for name in (f"{PREFIX}{ended.pid}-a", f"{PREFIX}{os.getpid()}-b", f"{PREFIX}other", "unrelated-1-a"):
+        (tmp_path / name / "data").mkdir(parents=True)
+    _sweep(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        [f"{PREFIX}{os.getpid()}-b", f"{PREFIX}other", "unrelated-1-a"]
+    )
 
 
 def test_threads_may_share_a_script(scripted: Callable[..., ScriptedServer]) -> None:

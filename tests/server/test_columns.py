@@ -120,7 +120,7 @@ def test_c047_older_names_of_a_default_are_understood(http: Http) -> None:
     body = {"name": "status", "type": "text", "nullable": True, "default": "x", "primary_key": False, "unique": False}
     assert added(http, table, **body)["table_schema"]["status"]["default"] == "x"
     assert changed(http, table, "status", {"default": "y"})["table_schema"]["status"]["default"] == "y"
-    assert add(http, table, name="other", type="text", unique=True).status_code == 422
+    assert "unique" not in read(http, table)["table_schema"]["status"]
 
 
 def test_c048_a_column_that_cannot_be_added_is_refused(http: Http) -> None:
@@ -271,7 +271,7 @@ def test_c050_an_id_can_change_its_type(http: Http) -> None:
     changed(http, table, "id", {"type": "text"})
     refused(http, table, {"id": "5"}, status=409)
     insert(http, table, {"id": "05"})
-    assert column(http, table, "id", {"type": "integer"}).status_code == 400  # both would be 5
+    assert column(http, table, "id", {"type": "integer"}).status_code == 409  # both would be 5
     assert values(http, table, "id") == ["5", "05"]
     assert column(http, table, "id", {"type": "jsonb"}).status_code == 400
     http.delete(route(table, "data", "05"), bearer=http.admin)

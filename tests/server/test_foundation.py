@@ -233,7 +233,10 @@ def test_the_migrated_database_is_what_the_code_expects(database: Database) -> N
     expected = sa.MetaData(naming_convention=tables_of_the_server.system.naming_convention)
     place = "selfdb" if database.dialect == "postgresql" else None
     for table in tables_of_the_server.system.sorted_tables:
-        table.to_metadata(expected, schema=place)
+        if place is None:
+            table.to_metadata(expected)
+        else:
+            table.to_metadata(expected, schema=place)
     with database.read() as connection:
         plain = connection.execution_options(schema_translate_map={})
         context = MigrationContext.configure(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from typing import Any, Callable, Dict, List
 
@@ -61,6 +62,22 @@ def test_the_same_key_with_another_body_is_422(http: Http) -> None:
     assert refused.headers[HEADER] == key
     login = {"email": other["email"], "password": other["password"]}
     assert http.post("/users/token", json=login).status_code == 401, "nothing was done"
+
+
+def test_a_body_that_nobody_reads_is_bounded_too(make_server: Callable[..., Any]) -> None:
+    http = Http(make_server(json_limit_bytes=1000))
+    user, _ = http.new_user()
+    path, key = f"/users/{user['id']}", unique("key")
+    large = b"x" * 400
+    for body in (large * 3, iter([large] * 50)):
+        answer = keyed(http, "DELETE", path, key, data=body, bearer=http.admin)
+        assert (answer.status_code, answer.json()) == (413, {"detail": "The body is larger than 1000 bytes"})
+    assert http.get(path, bearer=http.admin).status_code == 200, "nothing was done"
+    for _ in range(2):
+        assert keyed(http, "DELETE", path, key, data=iter([large] * 2), bearer=http.admin).status_code == 204
+    assert keyed(http, "DELETE", path, key, data=large, bearer=http.admin).status_code == 422
+    described = http.get("/openapi.json").json()["paths"]["/users/{user_id}"]["delete"]
+    assert "413" in described["responses"]
 
 
 def test_a_key_belongs_to_one_user_one_method_and_one_path(http: Http) -> None:
@@ -220,3 +237,19 @@ def test_logins_have_no_keys(http: Http) -> None:
     answers = [keyed(http, "POST", "/users/token", "key", json=login) for _ in range(2)]
     assert all(HEADER not in answer.headers for answer in answers)
     assert answers[0].json()["access_token"] != answers[1].json()["access_token"]
+
+
+def test_expired_answers_are_dropped_at_the_next_start(
+    make_server: Callable[..., Any], clock: FakeClock, tmp_path: Any
+) -> None:
+    server = make_server(path=tmp_path, clock=clock)
+    http = Http(server)
+    for _ in range(2):
+        keyed(http, "POST", "/users/", unique("key"), json=registration())
+        clock.advance(13 * 3600)
+    server.stop()
+    make_server(path=tmp_path, clock=clock).stop()
+    with sqlite3.connect(tmp_path / "selfdb.sqlite3") as connection:
+        kept = connection.execute("SELECT count(*) FROM _selfdb_idempotency").fetchone()
+    connection.close()
+    assert kept == (1,)

@@ -9,7 +9,9 @@ from typing import Any, Dict, List
 from urllib.parse import quote
 
 import pytest
+from sqlalchemy.exc import ProgrammingError
 
+from selfdb.server import rows as server_rows
 from tests.server.tabledata import NOTES, insert, new_table, page, read, refused, route, rows
 from tests.support import Http, unique
 
@@ -402,6 +404,41 @@ def test_c124_a_table_that_changes_under_its_users_never_breaks(http: Http) -> N
             thread.join(60)
     assert set(seen) <= {200, 201, 404}
     assert {200, 201} <= set(seen)
+
+
+class Gone(Exception):
+    """What PostgreSQL says of a column that another transaction dropped a moment ago."""
+
+    sqlstate = "42703"
+
+
+@pytest.mark.parametrize("misses, status", [(0, 200), (4, 200), (5, 503)])
+def test_a_table_that_changes_at_every_look_is_503(
+    http: Http, monkeypatch: pytest.MonkeyPatch, misses: int, status: int
+) -> None:
+    table = new_table(http)
+    kept = insert(http, table, {"title": "kept"})
+    real, seen = server_rows._page, []
+
+    def page_of(*arguments: Any) -> Dict[str, Any]:
+        seen.append(arguments)
+        if len(seen) <= misses:
+            raise ProgrammingError("SELECT", {}, Gone())
+        return real(*arguments)
+
+    monkeypatch.setattr(server_rows, "_page", page_of)
+    answer = http.get(route(table, "data"), bearer=http.admin)
+    assert answer.status_code == status
+    if status == 200:
+        assert answer.json()["data"] == [kept]
+        assert "Retry-After" not in answer.headers
+    else:
+        detail = "The columns of this table are changing: try again in a moment"
+        assert answer.json() == {"detail": detail}
+        assert answer.headers["Retry-After"] == "1"
+        assert len(seen) == 5
+    documented = http.get("/openapi.json").json()["paths"]["/tables/{table_id}/data"]["get"]["responses"]["503"]
+    assert "Retry-After" in documented["headers"]
 
 
 def test_c124_a_row_that_many_change_keeps_every_change(http: Http) -> None:

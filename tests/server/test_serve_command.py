@@ -55,7 +55,8 @@ def serving(*options: str, api_key: str = "key-of-the-test", **env: str) -> Iter
             lines.append(line.rstrip())
             if line.startswith("Stop with"):
                 break
-        assert lines and "ready at http://" in lines[0], (lines, process.poll())
+        assert lines, f"it ended with {process.wait()}"
+        assert "ready at http://" in lines[0]
         yield Served(process, lines, api_key)
     finally:
         watchdog.cancel()

@@ -108,7 +108,7 @@ def test_c022_a_malformed_registration_is_422(http: Http, changes: Dict[str, Any
 
 
 def test_names_may_be_written_in_any_script(http: Http) -> None:
-    body = fields(firstName="Żaneta", lastName="Ø’Brien-村上")
+    body = fields(firstName="Żaneta", lastName="Ødegård-村上")
     user = http.post("/users/", json=body).json()
     assert (user["firstName"], user["lastName"]) == (body["firstName"], body["lastName"])
 
@@ -177,7 +177,9 @@ def test_registration_by_admins_only(make_server: Callable[..., Any]) -> None:
     assert http.post("/users/", json=fields(), bearer=http.admin).status_code == 201
 
 
-@pytest.mark.parametrize("query", ["limit=0", "limit=1001", "skip=-1", "skip=2147483648", "search=" + "x" * 101])
+@pytest.mark.parametrize(
+    "query", ["limit=0", "limit=1001", "skip=-1", "skip=2147483648", "search=" + "x" * 101, "search=a%00b"]
+)
 def test_c027_values_out_of_range_are_422(http: Http, query: str) -> None:
     assert http.get(f"/users/?{query}", bearer=http.admin).status_code == 422
 
@@ -236,7 +238,9 @@ def test_with_list_users_everybody_sees_all(make_server: Callable[..., Any]) -> 
     assert http.get(f"/users/{user['id']}", bearer=bearer).json() == user
 
 
-@pytest.mark.parametrize("user_id", [str(uuid.uuid4()), "not-a-uuid", "%00", "a%2Fb", "%F0%9F%A6%84"])
+@pytest.mark.parametrize(
+    "user_id", ["6f1c0f6e-6c5a-4f65-9a53-0d5f9a3f8b11", "not-a-uuid", "%00", "a%2Fb", "%F0%9F%A6%84"]
+)
 def test_c031_an_unknown_or_malformed_id_is_404(http: Http, user_id: str) -> None:
     _, bearer = http.new_user()
     for who in (http.admin, bearer):

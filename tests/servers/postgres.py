@@ -23,6 +23,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional
 
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
+PREFIX = "selfdb-pg-"
 
 
 class PostgresUnavailable(Exception):
@@ -77,6 +78,24 @@ def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGINT)
 
 
+def _sweep(folder: Path) -> None:
+    """Remove what test processes left behind that were killed; their PostgreSQL died with them."""
+    for left in folder.glob(f"{PREFIX}*-*"):
+        owner = left.name[len(PREFIX) :].partition("-")[0]
+        if owner.isdigit() and not _alive(int(owner)):
+            shutil.rmtree(left, ignore_errors=True)  # it may be another user's
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # someone else's, so it lives
+        return True
+    return True
+
+
 class PostgresCluster:
     """One running cluster; ``create_database()`` gives URLs, ``stop()`` ends and removes everything."""
 
@@ -92,7 +111,8 @@ class PostgresCluster:
         initdb, postgres = find_program("initdb"), find_program("postgres")
         self._account = _account()
         # Not under pytest's own folder: that is 0700 and ours, and a socket's path is limited to 107 bytes.
-        self._folder = Path(tempfile.mkdtemp(prefix="selfdb-pg-"))
+        _sweep(Path(tempfile.gettempdir()))
+        self._folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
         if self._account is not None:
             os.chown(self._folder, self._account.pw_uid, self._account.pw_gid)
         data = self._folder / "data"

@@ -48,7 +48,7 @@ IdColumn = Annotated[str, Query(description="The column that row_id is a value o
     "",
     response_model=RowPage,
     dependencies=[known_query("page", "page_size", "search", "sort_by", "sort_order")],
-    responses=responses(400, 403, 404, 422),
+    responses=responses(400, 403, 404, 422, 503),
 )
 def fetch_rows(
     table_id: TableId,

@@ -39,6 +39,9 @@ def count_tables(services: ServicesDep, caller: Caller, search: Search) -> Count
 def create_table(body: TableCreate, services: ServicesDep, caller: SignedIn, write: Write) -> Response:
     """A new, empty table of the caller's."""
     schema = {name: spec.model_dump(exclude_unset=True) for name, spec in body.table_schema.items()}
+    for declared in schema.values():
+        if not declared.get("unique"):
+            declared.pop("unique", None)  # shown where it is true only
 
     def effect(connection: sa.Connection) -> Reply:
         record = tables.create(
@@ -123,7 +126,7 @@ def delete_table(table_id: TableId, services: ServicesDep, caller: SignedIn, wri
 
 @router.post("/{table_id}/columns", response_model=TableOut, responses=responses(400, 403, 404, 409, 413, 422))
 def add_column(table_id: TableId, body: AddColumn, services: ServicesDep, caller: SignedIn, write: Write) -> Response:
-    """Add a column; rows that exist get its default."""
+    """Add a column; rows that exist get its default. It is refused (409) where that leaves a unique one with twins."""
     given = body.model_fields_set
     declared: Dict[str, Any] = {"type": body.type}
     if "nullable" in given:
@@ -131,8 +134,12 @@ def add_column(table_id: TableId, body: AddColumn, services: ServicesDep, caller
     default = body.default_value if "default_value" in given else body.default
     if default is not None:
         declared["default"] = default
+    if body.unique:
+        declared["unique"] = True
 
     def change(connection: sa.Connection, record: TableRecord) -> TableRecord:
+        if body.primary_key:
+            raise ApiError(400, "The table already has a primary key")
         return columns.add(connection, services, record, body.name, declared)
 
     return _reshape(write, caller, table_id, change)

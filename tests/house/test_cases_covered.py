@@ -1,0 +1,67 @@
+"""Every conformance case is a test that bears its number."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+from typing import Dict, List, Set
+
+import pytest
+
+TESTS = Path(__file__).parents[1]
+CASES = {*range(1, 101), *range(122, 125)}
+# 101 to 121 and 125 speak of realtime, which is built and tested on its own.
+
+ELSEWHERE = {100: "the awaitable face of the client; what there is of it here is that a call blocks and needs no loop"}
+"""Cases that are proven only in part so far, with the reason."""
+
+NUMBER = re.compile(r"test_c(\d{3})(?:_|\Z)")
+
+
+def numbers_in(source: str) -> Set[int]:
+    """The cases whose number is in the name of a test of ``source``."""
+    names = [
+        node.name for node in ast.walk(ast.parse(source)) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+    ]
+    return {int(found[1]) for name in names if (found := NUMBER.match(name))}
+
+
+def borne() -> Dict[int, List[str]]:
+    """For each case the files with a test of its number."""
+    found: Dict[int, List[str]] = {}
+    for path in sorted(TESTS.rglob("test_*.py")):
+        for number in numbers_in(path.read_text(encoding="utf-8")):
+            found.setdefault(number, []).append(str(path.relative_to(TESTS)))
+    return found
+
+
+def test_every_case_has_its_test() -> None:
+    missing = sorted(CASES - set(borne()) - set(ELSEWHERE))
+    assert missing == [], f"no test bears the numbers {missing}"
+
+
+def test_no_test_bears_a_number_that_is_no_case() -> None:
+    strange = {number: files for number, files in borne().items() if not 1 <= number <= 125}
+    assert strange == {}
+
+
+def test_the_exceptions_are_cases() -> None:
+    assert set(ELSEWHERE) <= CASES
+    assert all(ELSEWHERE.values())
+
+
+@pytest.mark.parametrize(
+    "source, numbers",
+    [
+        ("def test_c042_a() -> None: ...", {42}),
+        ("class A:\n    async def test_c001(self) -> None: ...", {1}),
+        ("def test_c42_a() -> None: ...", set()),
+        ("def c042_a() -> None: ...", set()),
+        ("# def test_c042_a() -> None: ...", set()),
+        ('"""test_c042_a"""', set()),
+        ("def test_c0421() -> None: ...", set()),
+    ],
+)
+def test_how_numbers_are_read(source: str, numbers: Set[int]) -> None:
+    assert numbers_in(source) == numbers
