@@ -25,7 +25,7 @@ def follow(db: SelfDB, name: str) -> Iterator[RealtimePayload]:
             db.tables.update(table.id, {"realtime_enabled": True})
         except PermissionDeniedError:
             sys.exit(f"order_board: realtime is off for {name}, and its owner has to enable it")
-    db.realtime.on_state_change(lambda state: print(f"{name}: {state}", file=sys.stderr, flush=True))
+    db.realtime.on_state_change(lambda state: sys.stderr.write(f"{name}: {state}\n"))
     db.realtime.connect()
     return db.realtime.channel(f"table:{name}").follow(db.tables.data.query(table.id))
 

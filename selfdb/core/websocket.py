@@ -454,11 +454,8 @@ class _Run:
             self._waker.send(b"\0")
 
     def clear(self) -> None:
-        try:
-            while True:
-                self.waking.recv(4096)
-        except BlockingIOError:
-            return
+        with contextlib.suppress(BlockingIOError):
+            self.waking.recv(65536)
 
     def end(self) -> None:
         self.waking.close()

@@ -126,14 +126,14 @@ def split(wire: bytes, cuts: List[int]) -> List[bytes]:
     return [wire[start:end] for start, end in zip(marks, marks[1:])]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(legal(), st.lists(st.integers(0, 3000), max_size=12))
 def test_any_split_gives_the_same_messages(stream: Tuple[bytes, List[Tuple[int, bytes]]], cuts: List[int]) -> None:
     wire, messages = stream
     assert decoded(*split(wire, cuts)) == messages
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=400), st.lists(st.integers(0, 400), max_size=6))
 def test_noise_gives_messages_or_the_one_error(noise: bytes, cuts: List[int]) -> None:
     def outcome(*chunks: bytes) -> Any:

@@ -128,8 +128,10 @@ class World(RuleBasedStateMachine):
         self.do(self.machine.join(topic, self.now, None if patient else self.waiter(timeout), timeout))
         self.note()
 
-    @rule(topic=st.sampled_from(TOPICS), timeout=st.sampled_from([1.0, 10.0]))
-    def unsubscribe(self, topic: str, timeout: float) -> None:
+    @rule(topic=st.sampled_from(TOPICS), timeout=st.sampled_from([1.0, 10.0]), chance=st.integers(0, 2))
+    def unsubscribe(self, topic: str, timeout: float, chance: int) -> None:
+        if chance:
+            return
         self.wanted[topic] = False
         self.do(self.machine.leave(topic, self.now, self.waiter(timeout), timeout))
         assert self.state(topic) in ("leaving", "closed")
@@ -149,7 +151,11 @@ class World(RuleBasedStateMachine):
     def new_token(self) -> None:
         self.do(self.machine.push_token("fresh"))
 
-    @rule()
+    @rule(chance=st.integers(0, 5))
+    def maybe_disconnect(self, chance: int) -> None:
+        if chance == 0:  # rarely, for the sake of long lives
+            self.disconnect()
+
     def disconnect(self) -> None:
         self.online = False
         self.wanted = dict.fromkeys(TOPICS, False)
@@ -213,8 +219,9 @@ class World(RuleBasedStateMachine):
         data=st.data(),
         answer=st.sampled_from(["ok", "ok", "ok", "unauthorized", "unmatched topic", "join crashed"]),
         bare=st.booleans(),
+        late=st.sampled_from([0.0, 0.5]),
     )
-    def answer_join(self, data: st.DataObject, answer: str, bare: bool) -> None:
+    def answer_join(self, data: st.DataObject, answer: str, bare: bool, late: float) -> None:
         topic = data.draw(st.sampled_from([topic for topic in TOPICS if self.joins[topic]]))
         ref = self.joins[topic].pop(0)
         if answer == "ok":
@@ -223,12 +230,14 @@ class World(RuleBasedStateMachine):
         else:
             body = {"status": "error", "response": {"reason": answer}}
         current = ref == self.machine.channel(topic).join_ref and self.state(topic) == "joining"
+        self.now += late  # it came before anybody looked at the clock
         self.frame(None if bare else ref, ref, topic, "phx_reply", body)
         if answer == "ok" and current:
             assert self.state(topic) == "joined"
             assert not self.gap[topic]
             self.ever_joined[topic] = True
         self.note()
+        self.tick()
 
     @precondition(lambda self: any(self.leaves.values()))
     @rule(data=st.data(), close_first=st.booleans())
@@ -323,7 +332,7 @@ class World(RuleBasedStateMachine):
 
 
 World.TestCase.settings = settings(
-    max_examples=300,
+    max_examples=250,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=list(HealthCheck),

@@ -1,0 +1,141 @@
+"""Frames of both serializers and of the binary one, there and back, and what is none."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from selfdb.realtime.frames import Frame, decode, decode_push, encode, encode_binary, encode_v1
+
+texts = st.text(max_size=20)
+refs = st.none() | st.text(min_size=1, max_size=5)
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(refs, refs, texts, texts, values.filter(lambda value: value is not None))
+def test_c103_the_array_form_there_and_back(join_ref: Any, ref: Any, topic: str, event: str, payload: Any) -> None:
+    frame = Frame(join_ref, ref, topic, event, payload)
+    text = encode(frame)
+    assert json.loads(text) == [join_ref, ref, topic, event, payload]
+    for wire in (text, text.encode()):
+        assert decode(wire) == frame == decode_push(wire)
+
+
+@given(refs, texts, texts, values.filter(lambda value: value is not None))
+def test_c106_the_object_form_there_and_back(ref: Any, topic: str, event: str, payload: Any) -> None:
+    text = encode_v1(Frame("ignored", ref, topic, event, payload))
+    assert json.loads(text) == {"topic": topic, "event": event, "payload": payload, "ref": ref}
+    assert decode(text) == Frame(None, ref, topic, event, payload)
+
+
+@pytest.mark.parametrize(
+    "text, frame",
+    [
+        ('["1","2","t","e",{},"more",5]', Frame("1", "2", "t", "e", {})),
+        ('[1,2,"t","e",null]', Frame("1", "2", "t", "e", {})),
+        ('{"topic":"t","event":"e"}', Frame(None, None, "t", "e", {})),
+        ('{"topic":"t","event":"e","join_ref":"7","ref":8,"payload":[]}', Frame("7", "8", "t", "e", [])),
+        (
+            '{"type":"broadcast","channel":"users_events","event":"change","payload":{"a":1}}',
+            Frame(None, None, "users_events", "change", {"a": 1}),
+        ),
+    ],
+)
+def test_c106_forms_of_other_servers(text: str, frame: Frame) -> None:
+    assert decode(text) == frame
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [
+        "",
+        "nonsense",
+        "5",
+        '"text"',
+        "null",
+        "[]",
+        '["1","2","t","e"]',
+        '["1","2",null,"e",{}]',
+        '["1","2","t",5,{}]',
+        '[true,"2","t","e",{}]',
+        '[1.5,"2","t","e",{}]',
+        "{}",
+        '{"topic":"t"}',
+        '{"type":"subscribed","channel":"t"}',
+        '{"type":"broadcast","channel":"t"}',
+        b"\xff\xfe[\x00]\x00",
+        b'["1","2","t\xff","e",{}]',
+        "[" * 100_000,
+    ],
+)
+def test_c118_what_is_no_frame(wire: Any) -> None:
+    with pytest.raises(ValueError):
+        decode(wire)
+
+
+BINARY = [
+    (b"\x00\x01\x01\x03" + b"1" + b"t" + b"evt" + b"data", Frame("1", None, "t", "evt", b"data")),
+    (b"\x00\x00\x01\x03" + b"t" + b"evt", Frame(None, None, "t", "evt", b"")),
+    (
+        b"\x01\x01\x02\x01\x02" + b"1" + b"23" + b"t" + b"ok" + b"\x00\xff",
+        Frame("1", "23", "t", "phx_reply", {"status": "ok", "response": b"\x00\xff"}),
+    ),
+    (b"\x02\x01\x03" + b"t" + b"evt" + b"data", Frame(None, None, "t", "evt", b"data")),
+    (b"\x02\x02\x00" + "é".encode(), Frame(None, None, "é", "", b"")),
+]
+
+
+@pytest.mark.parametrize("wire, frame", BINARY)
+def test_c118_binary_frames_of_a_server(wire: bytes, frame: Frame) -> None:
+    assert decode(wire, binary=True) == frame
+    assert decode(wire.decode("latin-1"), binary=True) == frame
+    if frame.topic == "t" and (frame.event != "evt" or frame.payload == b"data"):
+        assert encode_binary(frame, from_server=True) == wire
+
+
+def test_c118_a_binary_push_of_a_client() -> None:
+    frame = Frame("1", "2", "table:x", "shout", b"\x00")
+    wire = encode_binary(frame)
+    assert wire == b"\x00\x01\x01\x07\x05" + b"12table:xshout" + b"\x00"
+    assert decode_push(wire, binary=True) == frame
+    assert decode_push(wire.decode("latin-1"), binary=True) == frame
+    bare = Frame(None, None, "t", "e", b"")
+    assert decode_push(encode_binary(bare), binary=True) == bare
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [b"", b"\x03\x00", b"\x00", b"\x00\x01", b"\x00\x05\x01\x01abc", b"\x01\x00", b"\x02\x01\x01", b"\x02\x01\x00\xff"],
+)
+def test_c118_binary_frames_that_break_off(wire: bytes) -> None:
+    with pytest.raises(ValueError):
+        decode(wire, binary=True)
+
+
+@given(st.binary(max_size=60))
+def test_c118_noise_is_a_frame_or_a_value_error(noise: bytes) -> None:
+    for read in (decode, decode_push):
+        for binary in (False, True):
+            try:
+                assert isinstance(read(noise, binary=binary), Frame)
+            except ValueError:
+                pass
+
+
+def test_a_part_has_at_most_255_bytes() -> None:
+    encode_binary(Frame("1", "2", "x" * 255, "e", b""))
+    with pytest.raises(ValueError):
+        encode_binary(Frame("1", "2", "é" * 128, "e", b""))
+
+
+def test_numbers_that_json_does_not_know_are_refused() -> None:
+    with pytest.raises(ValueError):
+        encode(Frame(None, None, "t", "e", float("nan")))
