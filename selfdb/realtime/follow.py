@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
@@ -57,6 +58,7 @@ class Follower(Iterator[RealtimePayload]):
         self._key = key
         self._table = table
         self._known: dict[Any, dict[str, Any]] = {}
+        self._behind: int | None = None
         self._events = self._walk()
 
     def __iter__(self) -> Follower:
@@ -73,9 +75,23 @@ class Follower(Iterator[RealtimePayload]):
         self.close()
 
     def close(self) -> None:
-        """End the loop. Idempotent."""
+        """End the loop. Idempotent; from any thread."""
         self._stream.close()
-        self._events.close()
+        with contextlib.suppress(ValueError):  # another thread is in the loop, and comes to its end by itself
+            self._events.close()
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether what was there has been given, at the beginning or after a gap: the moment to draw a whole picture.
+
+        An empty table gives nothing, so that it is first told with the first change.
+        """
+        return self._behind == 0
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows as they were given; a copy."""
+        return list(self._known.values())
 
     def _walk(self) -> Any:
         try:
@@ -91,12 +107,15 @@ class Follower(Iterator[RealtimePayload]):
     def _catch_up(self) -> Iterator[RealtimePayload]:
         """The difference between what was given and what is there now."""
         rows = self._read_patiently()
-        for key, old in list(self._known.items()):
-            if key not in rows:
-                del self._known[key]
-                yield self._event("DELETE", None, old)
-        for key, row in rows.items():
-            yield from self._changed(key, row)
+        gone = [key for key in self._known if key not in rows]
+        changed = [key for key, row in rows.items() if not self._has(key, row)]
+        self._behind = len(gone) + len(changed)
+        for key in gone:
+            self._behind -= 1
+            yield self._event("DELETE", None, self._known.pop(key))
+        for key in changed:
+            self._behind -= 1
+            yield self._take(key, rows[key])
 
     def _read_patiently(self) -> dict[Any, dict[str, Any]]:
         """The rows, however long the server is away; as they are known, once the loop was ended."""
@@ -152,17 +171,19 @@ class Follower(Iterator[RealtimePayload]):
                 gone = self._known.pop(self._key_of(event.old), None)
                 if gone is not None:
                     yield self._event("DELETE", None, gone)
-            yield from self._changed(self._key_of(event.new), event.new, event)
+            key = self._key_of(event.new)
+            if not self._has(key, event.new):  # read with the rows already, before its event came
+                yield self._take(key, event.new, event.raw)
 
-    def _changed(
-        self, key: Any, row: dict[str, Any], event: RealtimePayload | None = None
-    ) -> Iterator[RealtimePayload]:
+    def _has(self, key: Any, row: dict[str, Any]) -> bool:
+        """Whether ``row``, or a later state of it, was given."""
+        known = self._known.get(key)
+        return known == row or _older(row, known)
+
+    def _take(self, key: Any, row: dict[str, Any], raw: dict[str, Any] | None = None) -> RealtimePayload:
         old = self._known.get(key)
-        if old == row or _older(row, old):
-            return  # read with the rows already, before its event came
         self._known[key] = row
-        kind = "INSERT" if old is None else "UPDATE"
-        yield self._event(kind, row, old, None if event is None else event.raw)
+        return self._event("INSERT" if old is None else "UPDATE", row, old, raw)
 
     def _event(
         self, kind: str, new: dict[str, Any] | None, old: dict[str, Any] | None, raw: dict[str, Any] | None = None

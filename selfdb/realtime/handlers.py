@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -42,7 +43,8 @@ class Handlers:
         self._mark = resync_mark(topic)
         self._lock = threading.RLock()  # a signal handler may disconnect where its own thread adds a callback
         self._callbacks: dict[str, list[Callback]] = {}
-        self._streams: list[EventStream] = []
+        # Weakly: a loop that was left without a word takes its stream along.
+        self._held: list[weakref.ref[EventStream]] = []
         self._queued = 0
         self._handled = 0
         self._loss: _Loss | None = None
@@ -50,9 +52,9 @@ class Handlers:
     def renew_in_child(self) -> None:
         """Go on in a forked child, where no other thread is."""
         self._lock = threading.RLock()
-        for stream in self._streams:
+        for stream in self._streams():
             stream.end()
-        self._streams = []
+        self._held = []
         self.presence = Presence()
         self.forget()
 
@@ -77,23 +79,26 @@ class Handlers:
     def add_stream(self, stream: EventStream) -> None:
         """Feed ``stream`` from now on."""
         with self._lock:
-            self._streams = [*self._streams, stream]
+            self._held = [*(held for held in self._held if held() is not None), weakref.ref(stream)]
 
     def remove_stream(self, stream: EventStream) -> None:
         """Feed ``stream`` no more."""
         with self._lock:
-            self._streams = [other for other in self._streams if other is not stream]
+            self._held = [held for held in self._held if held() not in (stream, None)]
+
+    def _streams(self) -> list[EventStream]:
+        return [stream for stream in (held() for held in self._held) if stream is not None]
 
     def end_streams(self, error: SelfDBError | None) -> None:
         """No more will come."""
         with self._lock:
-            streams, self._streams = self._streams, []
+            streams, self._held = self._streams(), []
         for stream in streams:
             stream.end(error)
 
     def farewell(self, error: SelfDBError | None) -> Callable[[], object]:
         """What ends the streams that there are now; to be queued, so that they get what was queued before."""
-        streams = self._streams
+        streams = self._streams()
 
         def end() -> None:
             for stream in streams:
@@ -159,13 +164,13 @@ class Handlers:
                     self._report(error)
 
     def _feed(self, payload: RealtimePayload) -> None:
-        for stream in self._streams:
+        for stream in self._streams():
             stream.put(payload, self._mark)
 
     @property
     def idle(self) -> bool:
         """Whether nobody would take an event."""
-        return not self._streams and not any(self._callbacks.values())
+        return not self._streams() and not any(self._callbacks.values())
 
 
 def _name(event: str) -> str:

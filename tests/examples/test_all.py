@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-EXAMPLES = ["backup_folder.py", "cron_job.py", "flask_app.py", "import_csv.py", "quickstart.py"]
+EXAMPLES = [
+    "backup_folder.py",
+    "cron_job.py",
+    "flask_app.py",
+    "flask_events.py",
+    "import_csv.py",
+    "order_board.py",
+    "quickstart.py",
+]
 
 
 def test_every_example_is_run_by_a_test_here() -> None:

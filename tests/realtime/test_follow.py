@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any, Callable, Dict, Iterator, List, Optional
 
 import pytest
@@ -299,3 +300,35 @@ def test_r27_a_query_with_search_or_page_is_refused_before_anything_is_sent() ->
                 Follower(Table().stream, narrowed, "id", "t")
         assert channel.state == "closed"
         assert channel._handlers.idle
+
+
+def test_it_tells_when_all_that_was_there_was_given() -> None:
+    table = Table(rows=3)
+    with Follower(table.stream, table, "id", "orders") as follower:
+        seen = [(next(follower).event, follower.caught_up) for _ in range(3)]
+        assert seen == [("INSERT", False), ("INSERT", False), ("INSERT", True)]
+        assert sorted(row["id"] for row in follower.rows) == [0, 1, 2]
+        table.put(3)
+        assert next(follower).new == table.rows[3]
+        assert follower.caught_up
+        for key in (0, 1):
+            table.delete(key, tell=False)
+        table.stream.put(MARK, MARK)
+        assert [(next(follower).event, follower.caught_up) for _ in range(2)] == [("DELETE", False), ("DELETE", True)]
+        assert sorted(row["id"] for row in follower.rows) == [2, 3]
+
+
+def test_it_is_closed_from_another_thread_while_it_waits() -> None:
+    table = Table(rows=1)
+    table.stream.timeout = None
+    follower = Follower(table.stream, table, "id", "orders")
+    next(follower)
+    over = threading.Event()
+
+    def wait() -> None:
+        assert list(follower) == []
+        over.set()
+
+    threading.Thread(target=wait, daemon=True).start()
+    follower.close()
+    assert over.wait(10)

@@ -196,3 +196,12 @@ def test_callbacks_that_raise(kit: Kit, caplog: pytest.LogCaptureFixture) -> Non
     assert kit.got == [1]
     assert [type(error) for error in kit.errors] == [ZeroDivisionError]
     assert [record.name for record in caplog.records] == ["selfdb.realtime"]
+
+
+def test_a_loop_that_was_left_takes_its_stream_along(kit: Kit) -> None:
+    kit.handlers = Handlers(TOPIC, kit.errors.append)
+    assert kit.handlers.idle
+    stream = kit.stream()
+    assert not kit.handlers.idle
+    del stream
+    assert kit.handlers.idle
