@@ -72,7 +72,8 @@ def test_the_deadline_covers_all_attempts_together(
     with in_time(1.0), pytest.raises(APITimeoutError) as caught:
         transport.exchange(GET)
     assert 2 <= caught.value.attempts <= 7
-    server.wait_for(requests=caught.value.attempts)
+    # The last one may have been cut off by the deadline before the server heard of it.
+    server.wait_for(requests=caught.value.attempts - 1)
 
 
 def test_c096_the_read_time_out_ends_one_wait(

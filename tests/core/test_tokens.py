@@ -431,6 +431,16 @@ def test_what_another_process_renewed_is_taken_over_without_a_renewal() -> None:
     assert 0 < (store.locks[0] or 0) <= BOUND
 
 
+@pytest.mark.parametrize("outcome", [NEW, error_class_for_status(401)("no", 401)], ids=["renewed", "refused"])
+def test_a_login_of_another_process_during_a_renewal_stands(outcome: Any) -> None:
+    store = Shared()
+    keeper = keeper_of(store=store)
+    renewals = Renewals(outcome, before=lambda: keeper_of(OTHER, store=store))
+    assert keeper.renew(OLD.access, renewals, Deadline(BOUND)) == OTHER
+    assert keeper.current() == OTHER
+    assert TokenKeeper(store).current() == OTHER
+
+
 def test_what_another_process_signed_out_of_is_not_renewed() -> None:
     store = Shared()
     keeper = keeper_of(store=store)
