@@ -434,7 +434,8 @@ class Realtime:
             self._fail(error)
 
     def _handlers(self, topic: str) -> Handlers:
-        return self.channel(topic)._handlers
+        channel = self._channels.get(topic)
+        return (channel or self.channel(topic))._handlers
 
     def _deliver(self, action: Deliver, size: int) -> None:
         handlers = self._handlers(action.topic)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 from ..models import RealtimePayload
@@ -24,10 +23,10 @@ def normalised(topic: str, event: str, payload: Any) -> RealtimePayload | None:
     Understands ``{event, table, new, old}``, ``{action, table, new_data, old_data}`` as an event called ``change``,
     both wrapped (as JSON text too) in an event called ``broadcast``, and ``record``/``old_record`` for new and old.
     """
-    raw = payload if isinstance(payload, Mapping) else {"payload": payload}
+    raw = payload if isinstance(payload, dict) else {"payload": payload}
     content: Any = payload
     name = event
-    if event.lower() == "broadcast" and isinstance(payload, Mapping):
+    if event.lower() == "broadcast" and isinstance(payload, dict):
         content = payload.get("payload")
         if isinstance(content, str):
             try:
@@ -35,8 +34,8 @@ def normalised(topic: str, event: str, payload: Any) -> RealtimePayload | None:
             except (ValueError, RecursionError):
                 return None
         name = "change"
-    if not isinstance(content, Mapping):
-        return RealtimePayload(name.upper(), _table_of(topic), None, None, dict(raw))
+    if not isinstance(content, dict):
+        return RealtimePayload(name.upper(), _table_of(topic), None, None, raw)
     if name.lower() == "change":
         name = _text(content.get("action")) or _text(content.get("event")) or name
     else:
@@ -46,7 +45,7 @@ def normalised(topic: str, event: str, payload: Any) -> RealtimePayload | None:
         table=_text(content.get("table")) or _table_of(topic),
         new=_row(content, "new", "new_data", "record"),
         old=_row(content, "old", "old_data", "old_record"),
-        raw=dict(raw),
+        raw=raw,
     )
 
 
@@ -58,9 +57,9 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _row(content: Mapping[str, Any], *names: str) -> dict[str, Any] | None:
+def _row(content: dict[str, Any], *names: str) -> dict[str, Any] | None:
     for name in names:
         value = content.get(name)
-        if isinstance(value, Mapping):
-            return dict(value)
+        if isinstance(value, dict):
+            return value
     return None
