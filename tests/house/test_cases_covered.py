@@ -10,8 +10,7 @@ from typing import Dict, List, Set
 import pytest
 
 TESTS = Path(__file__).parents[1]
-CASES = {*range(1, 101), *range(122, 125)}
-# 101 to 121 and 125 speak of realtime, which is built and tested on its own.
+CASES = set(range(1, 126))
 
 ELSEWHERE = {100: "the awaitable face of the client; what there is of it here is that a call blocks and needs no loop"}
 """Cases that are proven only in part so far, with the reason."""
