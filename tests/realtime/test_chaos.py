@@ -62,7 +62,7 @@ class Writer:
         return self
 
     def _run(self) -> None:
-        while not self._stopping.wait(0.005):
+        while not self._stopping.wait(0.01):
             try:
                 self.change()
             except requests.ConnectionError:
@@ -299,7 +299,7 @@ def test_c112_following_a_table_ends_with_exactly_its_rows(
         db, direct = signed_in(proxy.url, http), signed_in(server.url, http)
         db.realtime.connect()
         channel = db.realtime.channel(table.topic)
-        rows = direct.tables.data.query(table.id).page_size(7)
+        rows = direct.tables.data.query(table.id).page_size(25)
         follower = threading.Thread(target=follow, args=(channel.follow(rows),), name="follower", daemon=True)
         follower.start()
         chaos = Chaos(proxy, Listener(db, table), dice)

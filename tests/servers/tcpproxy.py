@@ -85,7 +85,7 @@ class TcpProxy:
     def stop(self) -> None:
         """Close everything; raises what went wrong in the proxy itself."""
         self._stopping = True
-        self._waker.send(b"\0")
+        self._wake()
         self._thread.join(BOUND)
         assert not self._thread.is_alive(), "the proxy did not end"
         self._waker.close()
@@ -181,8 +181,14 @@ class TcpProxy:
     def _do(self, command: Callable[[], None]) -> None:
         done = threading.Event()
         self._commands.append((command, done))
-        self._waker.send(b"\0")
+        self._wake()
         assert done.wait(BOUND), "the proxy does not answer"
+
+    def _wake(self) -> None:
+        try:
+            self._waker.send(b"\0")
+        except OSError:
+            pass  # it has failed; stop() tells why
 
     def _to_all(self, harm: Harm) -> None:
         def do() -> None:
