@@ -7,7 +7,7 @@ import re
 import threading
 import time
 import tracemalloc
-from typing import Any, Iterator, List, Tuple
+from typing import Any, Iterator, List
 
 import pytest
 
