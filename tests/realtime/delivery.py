@@ -107,7 +107,7 @@ class Listener:
         assert numbers == sorted(set(numbers))
         for marked, run in itertools.groupby(self.log, key=lambda entry: isinstance(entry, str)):
             if not marked:
-                places = [place[number] for number in run]
+                places = [place[number] for number in run if isinstance(number, int)]
                 assert places == list(range(places[0], places[0] + len(places))), self.log
         assert numbers[-1] == commits[-1]
 

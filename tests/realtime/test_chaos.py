@@ -110,9 +110,14 @@ def test_c112_no_gap_is_silent_whatever_happens_to_the_link(
     server = make_server()
     http = Http(server)
     table = Table(http, http.admin)
-    joins: List[str] = []
+    joins: List[Any] = []
     joined = Socket.joined
-    monkeypatch.setattr(Socket, "joined", lambda *given: (joins.append(given[2].topic), joined(*given))[1])
+
+    def counted(*given: Any) -> None:
+        joins.append(given)
+        joined(*given)
+
+    monkeypatch.setattr(Socket, "joined", counted)
     with TcpProxy(int(server.url.rsplit(":", 1)[1])) as proxy:
         db = signed_in(proxy.url, http)
         listener = Listener(db, table)
