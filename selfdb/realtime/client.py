@@ -245,6 +245,7 @@ class Realtime:
         wait = Wait()
         with self._turn:
             self._perform(self._machine.leave(topic, self._clock.monotonic(), wait, timeout))
+            self._handlers(topic).forget()  # what was left is not heard of again, though it came before
         self._link.wake()
         wait.result(timeout, f"leaving {topic}")
 

@@ -113,7 +113,7 @@ class Handlers:
         return self._queued
 
     def forget(self) -> None:
-        """What was queued is gone, and that is as it should be."""
+        """What was queued is gone, or to be passed over, and that is as it should be."""
         with self._lock:
             self._handled, self._loss = self._queued, None
 
@@ -133,7 +133,9 @@ class Handlers:
         self.catch_up(loss.last)
 
     def deliver(self, number: int, payload: RealtimePayload) -> None:
-        """Hand event ``number`` out; on the dispatcher's thread."""
+        """Hand event ``number`` out, unless it is to be forgotten; on the dispatcher's thread."""
+        if number <= self._handled:
+            return
         self.catch_up(number - 1)
         self._handled = max(self._handled, number)
         self._call((payload.event,) if payload.event == ALL else (payload.event, ALL), payload)

@@ -14,7 +14,8 @@ HEARTBEAT_EVERY = 30.0
 """Seconds between the answer to one heartbeat and the next."""
 
 HEARTBEAT_ANSWER = 10.0
-"""Seconds within which a heartbeat has to be answered."""
+"""Seconds within which a heartbeat has to be answered, counted from the last frame while others stand before the
+answer; but never more than ``HEARTBEAT_EVERY`` in all."""
 
 CLOCK_JUMP = 30.0
 """Seconds that wall clock and monotonic clock may drift apart before the machine is taken to have slept."""
@@ -30,6 +31,7 @@ class SessionMachine:
         self._beat_at: float | None = None
         self._beat_ref: str | None = None
         self._beat_due: float | None = None
+        self._beat_last = 0.0
         self._drift: float | None = None
 
     def _next_ref(self) -> str:
@@ -82,6 +84,9 @@ class SessionMachine:
             self._beat_ref = self._beat_due = None
             self._beat_at = now + HEARTBEAT_EVERY
             return []
+        if self._beat_due is not None:
+            # A link that brings so much that it takes us seconds to read is not dead.
+            self._beat_due = max(self._beat_due, min(now + HEARTBEAT_ANSWER, self._beat_last))
         machine = self.channels.get(frame.topic)
         return [] if machine is None else machine.frame(frame, now)
 
@@ -104,6 +109,7 @@ class SessionMachine:
         if self._beat_at is not None and self._beat_at <= now:
             self._beat_ref = self._next_ref()
             self._beat_at, self._beat_due = None, now + HEARTBEAT_ANSWER
+            self._beat_last = now + HEARTBEAT_EVERY
             actions.append(Send(Frame(None, self._beat_ref, "phoenix", "heartbeat", {})))
         for machine in self.channels.values():
             actions += machine.tick(now)

@@ -7,7 +7,7 @@ import re
 import threading
 import time
 import tracemalloc
-from typing import Any, Iterator, List, Tuple
+from typing import Any, Iterator, List
 
 import pytest
 
@@ -16,6 +16,8 @@ from selfdb.core.dispatch import Full
 from selfdb.core.websocket import LinkState
 from selfdb.models import RealtimePayload
 from selfdb.realtime import session_machine
+from selfdb.realtime.channel_machine import Drop, Send
+from selfdb.realtime.frames import Frame
 from tests.realtime.raw import until
 from tests.servers.scripted import Peer, PeerGone, ScriptedServer
 from tests.servers.websockets import TEXT, accept, frame
@@ -195,6 +197,23 @@ def test_the_memory_that_waits_is_bounded(db: SelfDB) -> None:
     # All of them would be thirty megabytes; a payload is a few times as large as its text.
     assert peak < 8 * limit, peak
     slow.check()
+
+
+def test_c114_an_answer_may_stand_behind_a_flood_but_not_for_ever() -> None:
+    machine = session_machine.SessionMachine()
+    machine.opened(0.0)
+    other = Frame(None, None, TOPIC, "INSERT", {})
+    (beat,) = machine.tick(30.0, 30.0)
+    assert isinstance(beat, Send)
+    for second in range(31, 60):
+        assert machine.frame(other, float(second)) == []
+        assert machine.tick(second + 0.9, second + 0.9) == []
+    assert isinstance(machine.tick(60.0, 60.0)[0], Drop)
+    machine.opened(100.0)
+    machine.tick(130.0, 130.0)
+    machine.frame(other, 135.0)
+    assert machine.tick(144.9, 144.9) == []
+    assert isinstance(machine.tick(145.0, 145.0)[0], Drop)
 
 
 def test_heartbeats_are_on_time_in_the_flood(scripted: Any, monkeypatch: pytest.MonkeyPatch) -> None:
