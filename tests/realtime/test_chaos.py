@@ -14,6 +14,7 @@ from typing import Any, Callable, Dict, Iterator, List
 import pytest
 
 from selfdb import SelfDB
+from selfdb.exceptions import SelfDBError
 from selfdb.models import RealtimePayload
 from selfdb.realtime import client as client_module
 from selfdb.realtime import session_machine
@@ -268,3 +269,38 @@ def test_c112_a_server_that_is_killed_and_comes_back(
         assert listener.log.count(RESYNC) == 2
         assert followed == dict.fromkeys(commits, 1)
     print(f"events again after {listener.slowest:.2f} s at most")
+
+
+@pytest.mark.parametrize("moment", ["accept", "request", "answer", "frame", "reply"])
+def test_c119_close_returns_at_once_however_silent_the_server_is(
+    moment: str, make_server: Callable[..., Any], signed_in: Callable[..., SelfDB]
+) -> None:
+    server = make_server()
+    http = Http(server)
+    table = Table(http, http.admin)
+    with TcpProxy(int(server.url.rsplit(":", 1)[1])) as proxy:
+        db = signed_in(proxy.url, http)
+        outcome: List[BaseException] = []
+
+        def subscribe() -> None:
+            try:
+                db.realtime.connect()
+                db.realtime.channel(table.topic).subscribe()
+            except BaseException as error:
+                outcome.append(error)
+
+        proxy.plan(moment, proxy.stall_here)
+        thread = threading.Thread(target=subscribe, name="subscriber")
+        thread.start()
+        until(lambda: proxy.planned == 0 and db.realtime.state in ("connecting", "connected"))
+        begun = time.monotonic()
+        db.close()
+        took = time.monotonic() - begun
+        # Whoever waits is told, and does not wait for a time-out.
+        thread.join(2.0 * SLACK)
+        assert not thread.is_alive()
+        assert took < 2.0 * SLACK
+        assert isinstance(outcome[0], SelfDBError), outcome
+        assert db.realtime.state == "disconnected"
+        until(lambda: proxy.open == 0)
+    print(f"closed within {took:.3f} s")

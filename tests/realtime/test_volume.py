@@ -181,7 +181,7 @@ def test_disconnect_gives_what_it_took_and_ends(db: SelfDB) -> None:
 
 
 def test_the_memory_that_waits_is_bounded(db: SelfDB) -> None:
-    few, limit = 30_000, 256 * 1024
+    few, limit = 12_000, 256 * 1024
     fed = Fed(db, max_bytes=limit)
     slow = fed.slow
     tracemalloc.start()
@@ -194,7 +194,7 @@ def test_the_memory_that_waits_is_bounded(db: SelfDB) -> None:
     until(lambda: len(slow.got) + slow.dropped >= few)
     assert len(slow.got) + slow.dropped == few
     assert limit / 1200 - 2 < len(slow.got) < limit / 1000
-    # All of them would be thirty megabytes; a payload is a few times as large as its text.
+    # All of them would be twelve megabytes; a payload is a few times as large as its text.
     assert peak < 8 * limit, peak
     slow.check()
 
