@@ -148,7 +148,7 @@ def test_fields_and_defaults_are_those_of_the_contract(model: Type[BaseModel]) -
 
 
 def test_every_name_of_the_contract_can_be_imported() -> None:
-    assert set(models.__all__) == {model.__name__ for model in FIELDS} | {"UserRole"}
+    assert set(models.__all__) == {model.__name__ for model in FIELDS} | {"RealtimePayload", "UserRole"}
     assert all(hasattr(models, name) for name in models.__all__)
 
 

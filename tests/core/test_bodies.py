@@ -393,3 +393,11 @@ def test_a_redirect_in_the_middle_is_typed(
     server = replies([(307, {"Location": "/elsewhere"}, "")])
     with pytest.raises(RedirectError, match="in the middle of a body"):
         connect(server).exchange(sending(once(b"x")))
+
+
+def test_a_session_is_not_renewed_where_nobody_can(connect: Callable[..., Transport]) -> None:
+    transport = connect("http://127.0.0.1:9")
+    transport.keeper.set(Tokens("access", "refresh"))
+    transport.renewer = None
+    assert transport.renew("access") is None
+    assert transport.keeper.current() == Tokens("access", "refresh")

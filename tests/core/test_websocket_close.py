@@ -409,3 +409,10 @@ def test_stopped_while_the_handshake_ends(
     wait_until(lambda: link.state is LinkState.DISCONNECTED)
     assert owner.states == ["connecting", "closing", "disconnected"]
     assert owner.opens == 0
+
+
+def test_a_run_that_opened_nothing_yet_has_nothing_to_let_go_of() -> None:
+    run = _Run()
+    run.let_go()
+    assert run.waking.fileno() == -1
+    assert run.sock is None

@@ -12,6 +12,7 @@ import types
 from typing import Any, Callable, Dict, Iterator, List, Optional
 
 import pytest
+import requests
 
 from selfdb.core import wsopen
 from selfdb.core.pool import Pool
@@ -285,6 +286,20 @@ def test_tls_without_verification_leaves_the_shared_context_alone(
     assert context.verify_mode is ssl.CERT_NONE
     assert context.check_hostname is False
     pool.close()
+
+
+@pytest.mark.parametrize(
+    "of_session, of_client, verified",
+    [(True, None, True), (False, None, False), (False, True, True), (True, False, False)],
+)
+def test_tls_as_a_session_of_ones_own_says(of_session: bool, of_client: Optional[bool], verified: bool) -> None:
+    with requests.Session() as session:
+        session.verify = of_session
+        pool = Pool(session, of_client)
+        _, context = pool.websocket_route("https://127.0.0.1")
+        pool.close()
+    assert context is not None
+    assert context.verify_mode is (ssl.CERT_REQUIRED if verified else ssl.CERT_NONE)
 
 
 def test_a_server_that_speaks_no_tls(scripted: Callable[..., ScriptedServer]) -> None:

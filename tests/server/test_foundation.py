@@ -18,6 +18,7 @@ from selfdb.server import schema as tables_of_the_server
 from selfdb.server.clock import SystemClock
 from selfdb.server.database import Database, after_commit
 from selfdb.server.migrations import STEPS, SchemaTooNew, migrate
+from tests.core.kit import wait_until
 from tests.support import Http
 
 ROUTES = [
@@ -201,6 +202,7 @@ def test_the_access_log_has_no_query_and_is_off_unless_asked_for(
         quiet.get("/system/status?key=hidden")
         assert not caplog.records
         loud.get("/system/status?key=hidden")
+        wait_until(lambda: bool(caplog.records))  # the line is written behind the answer
     assert [record.getMessage().split()[:3] for record in caplog.records] == [["GET", "/system/status", "200"]]
     assert "hidden" not in caplog.text
 
