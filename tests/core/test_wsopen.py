@@ -292,7 +292,11 @@ def test_tls_without_verification_leaves_the_shared_context_alone(
     "of_session, of_client, verified",
     [(True, None, True), (False, None, False), (False, True, True), (True, False, False)],
 )
-def test_tls_as_a_session_of_ones_own_says(of_session: bool, of_client: Optional[bool], verified: bool) -> None:
+def test_tls_as_a_session_of_ones_own_says(
+    of_session: bool, of_client: Optional[bool], verified: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):  # which `requests` prefers to the session's own
+        monkeypatch.delenv(variable, raising=False)
     with requests.Session() as session:
         session.verify = of_session
         pool = Pool(session, of_client)
