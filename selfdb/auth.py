@@ -7,8 +7,7 @@ from typing import Any, Union
 
 from .core.clock import Deadline
 from .core.encoding import encode_json
-from .core.namespace import Caller, Namespace, raw, reading, search_term, window, writing
-from .core.paging import walk_by_offset
+from .core.namespace import Caller, Namespace, raw, reading, search_term, walk, window, writing
 from .core.parsing import count_in, deletion, list_of, one
 from .core.request import Request
 from .core.response import Response
@@ -110,13 +109,8 @@ class Users(Namespace):
 
         Sorted, oldest first unless told otherwise, so that pages do not overlap.
         """
-        window(0, page_size, search, sort_by, sort_order)  # a wrong argument is told here, not in the first step
-        return walk_by_offset(
-            lambda skip, limit: Users(self._transport).list(
-                skip=skip, limit=limit, search=search, sort_by=sort_by, sort_order=sort_order
-            ),
-            page_size,
-        )
+        parsed = Users(self._transport)  # whatever this one gives, a loop needs the items
+        return walk(parsed.list, page_size, search=search, sort_by=sort_by, sort_order=sort_order)
 
     def get(self, user_id: Id) -> UserRead:
         """One user.

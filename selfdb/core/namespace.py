@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from ..exceptions import InvalidRequestError
 from .arguments import choice, text, whole_number
 from .encoding import encode_json
 from .options import check_key
+from .paging import walk_by_offset
 from .request import Request
 from .response import RawResponse, Response
 from .transport import Transport
@@ -29,6 +30,7 @@ __all__ = [
     "reading",
     "search_term",
     "sort_direction",
+    "walk",
     "window",
     "writing",
 ]
@@ -129,6 +131,16 @@ def window(
         ("sort_by", None if sort_by is None else text(sort_by, "sort_by", 100)),
         ("sort_order", sort_direction(sort_order)),
     )
+
+
+def walk(fetch: Callable[..., Sequence[T]], page_size: int, **query: Any) -> Iterator[T]:
+    """Every item that a list call with ``query`` would show, fetched ``page_size`` at a time as the loop goes on.
+
+    :param fetch: the list call.
+    :raises InvalidRequestError: as :func:`window`; here, not in the first step of the loop.
+    """
+    window(0, page_size, **query)
+    return walk_by_offset(lambda skip, limit: fetch(skip=skip, limit=limit, **query), page_size)
 
 
 def mapping_of(row: Any, what: str) -> Mapping[str, Any]:

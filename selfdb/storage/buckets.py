@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Union
 
-from ..core.namespace import Namespace, raw, reading, search_term, window, writing
-from ..core.paging import walk_by_offset
+from ..core.namespace import Namespace, raw, reading, search_term, walk, window, writing
 from ..core.parsing import count_in, deletion, list_of, one
 from ..core.urls import Id, segment
 from ..exceptions import NotFoundError
@@ -79,14 +78,8 @@ class Buckets(Namespace):
 
         Sorted, oldest first unless told otherwise, so that pages do not overlap.
         """
-        window(0, page_size, search, sort_by, sort_order)  # a wrong argument is told here, not in the first step
-        parsed = Buckets(self._transport)
-        return walk_by_offset(
-            lambda skip, limit: parsed.list(
-                skip=skip, limit=limit, search=search, sort_by=sort_by, sort_order=sort_order
-            ),
-            page_size,
-        )
+        parsed = Buckets(self._transport)  # whatever this one gives, a loop needs the items
+        return walk(parsed.list, page_size, search=search, sort_by=sort_by, sort_order=sort_order)
 
     def get(self, bucket_id: Id) -> BucketResponse:
         """One bucket.

@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Union
 
 from ..core.arguments import text
-from ..core.namespace import Caller, Namespace, raw, reading, search_term, window, writing
-from ..core.paging import walk_by_offset
+from ..core.namespace import Caller, Namespace, raw, reading, search_term, walk, window, writing
 from ..core.parsing import count_in, deletion, list_of, one
 from ..core.transport import Transport
 from ..core.urls import Id, segment
@@ -103,14 +102,8 @@ class Tables(Namespace):
 
         Sorted, oldest first unless told otherwise, so that pages do not overlap.
         """
-        window(0, page_size, search, sort_by, sort_order)  # a wrong argument is told here, not in the first step
-        parsed = Tables(self._transport, self._dialect)
-        return walk_by_offset(
-            lambda skip, limit: parsed.list(
-                skip=skip, limit=limit, search=search, sort_by=sort_by, sort_order=sort_order
-            ),
-            page_size,
-        )
+        parsed = Tables(self._transport, self._dialect)  # whatever this one gives, a loop needs the items
+        return walk(parsed.list, page_size, search=search, sort_by=sort_by, sort_order=sort_order)
 
     def get(self, table_id: Id) -> TableRead:
         """One table.
