@@ -6,6 +6,7 @@ Shared by the blocking ``serve`` and by :class:`selfdb.server.LocalServer`.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import socket
 import threading
@@ -86,6 +87,7 @@ def listening(settings: Settings, clock: Optional[Clock] = None) -> Iterator[Lis
             # Our own log has no queries; a proxy's word about the client's address is not taken.
             access_log=False,
             log_config=None,
+            log_level=_no_finer_than_debug(),
             proxy_headers=False,
             server_header=False,
             timeout_graceful_shutdown=_GRACE_SECONDS,
@@ -94,6 +96,12 @@ def listening(settings: Settings, clock: Optional[Clock] = None) -> Iterator[Lis
         if lock is not None:
             lock.announce(url, services.api_key)
         yield Listener(config, bound, url, services)
+
+
+def _no_finer_than_debug() -> Optional[int]:
+    """The level for uvicorn where the program's own is finer than DEBUG; there it would log queries and headers."""
+    finer = logging.getLogger("uvicorn.error").getEffectiveLevel() < logging.DEBUG
+    return logging.DEBUG if finer else None
 
 
 def _bind(host: str, port: int) -> socket.socket:

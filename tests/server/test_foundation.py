@@ -352,3 +352,20 @@ def test_processes_on_one_postgresql_agree_on_key_and_tokens(make_server: Callab
 def test_an_application_closes_its_database_when_it_fails_to_start(tmp_path: Any) -> None:
     with pytest.raises(ValueError, match="default password"):
         create_app(Settings(data=tmp_path, host="0.0.0.0", hash_time_cost=1, hash_memory_kib=8))
+
+
+def test_no_log_level_shows_a_secret(make_server: Callable[..., Any], caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(1):
+        server = make_server(api_key="key-that-is-secret", access_log=True)
+        token, _ = Http(server).login()
+        assert Http(server).get(f"/users/me?token={token}", bearer=token).status_code == 200
+        wait_until(lambda: "/users/me" in served(caplog))
+    assert "key-that-is-secret" not in served(caplog)
+    assert token not in served(caplog)
+
+
+def served(caplog: pytest.LogCaptureFixture) -> str:
+    """What the server's side logged; the requests of this test log their own addresses."""
+    return "\n".join(
+        record.getMessage() for record in caplog.records if record.name.startswith(("selfdb.", "uvicorn", "websockets"))
+    )
