@@ -14,6 +14,7 @@ import queue
 import socket
 import ssl
 import threading
+import time
 import weakref
 from collections.abc import Iterator, Mapping
 from http.client import HTTPResponse, IncompleteRead
@@ -43,6 +44,10 @@ Verify = Union[bool, str, "os.PathLike[str]", None]
 POOL_SIZE = 64
 """Connections kept open. A thread beyond them gets one of its own that is closed after use."""
 
+FRESH_SECONDS = 4.0
+"""How long a kept connection may have been idle to carry a write. Common servers close theirs after 5 s, and a write
+that crosses with that can neither be repeated nor be said to have failed; a read is simply sent again."""
+
 BLOCK_SIZE = 256 * 1024
 """Bytes read from a body and written to the socket in one step."""
 
@@ -55,14 +60,16 @@ class Bounds:
     :ivar deadline: of the whole call.
     :ivar sent: whether a byte of the request may have left: decides whether a failed write may be repeated.
     :ivar tracked: whether a connection of ours was asked at all: a mock of the adapter, or a SOCKS proxy, does not say.
+    :ivar writes: whether the request changes something, so that it wants a connection that is surely open.
     """
 
-    __slots__ = ("connect", "deadline", "read", "sent", "tracked")
+    __slots__ = ("connect", "deadline", "read", "sent", "tracked", "writes")
 
-    def __init__(self, connect: float | None, read: float | None, deadline: Deadline) -> None:
+    def __init__(self, connect: float | None, read: float | None, deadline: Deadline, writes: bool = False) -> None:
         self.connect = connect
         self.read = read
         self.deadline = deadline
+        self.writes = writes
         self.sent = self.tracked = False
 
 
@@ -205,6 +212,7 @@ class _BoundedHTTPConnection(HTTPConnection):
     """A connection whose opening, sending and reading keep the bounds of the call that uses it."""
 
     response_class = _BoundedResponse
+    idle_since = 0.0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -275,7 +283,15 @@ class _QuietPool(HTTPConnectionPool):
 
     ConnectionCls = _BoundedHTTPConnection
 
+    def _get_conn(self, timeout: float | None = None) -> Any:
+        conn: Any = super()._get_conn(timeout)
+        if CALL.now.writes and conn.sock is not None and time.monotonic() - conn.idle_since > FRESH_SECONDS:
+            conn.close()  # and is opened anew when it sends
+        return conn
+
     def _put_conn(self, conn: Any) -> None:
+        if conn is not None:
+            conn.idle_since = time.monotonic()
         idle = self.pool
         if idle is not None:  # which another thread may make of it meanwhile, by closing the client
             try:

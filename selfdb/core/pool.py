@@ -18,7 +18,7 @@ from .clock import SYSTEM_CLOCK, Clock, Deadline
 from .forks import renew_after_fork
 from .http import CALL, Bounds, ClientSession, Verify, bounded, tls_context
 from .lifeline import Lifeline
-from .retry import RetryBudget
+from .retry import SAFE_METHODS, RetryBudget
 from .upload import SupportsRead
 
 __all__ = ["Pool"]
@@ -87,7 +87,7 @@ class Pool:
         :param timeouts: seconds to connect and for one read.
         :raises Exception: whatever the HTTP stack raises.
         """
-        bounds = Bounds(timeouts[0], timeouts[1], deadline)
+        bounds = Bounds(timeouts[0], timeouts[1], deadline, method not in SAFE_METHODS)
         with bounded(bounds):
             return self._send(method, url, headers, bearer, body, length, bounds)
 

@@ -25,6 +25,7 @@ __all__ = ["Listener", "listening"]
 
 #: How long requests under way may take to end when the server stops, seconds.
 _GRACE_SECONDS = 5
+_KEEP_ALIVE_SECONDS = 75
 _BACKLOG = 2048
 #: What a socket may say at once, bytes.
 _LARGEST_FRAME = 1024 * 1024
@@ -90,6 +91,8 @@ def listening(settings: Settings, clock: Optional[Clock] = None) -> Iterator[Lis
             log_level=_no_finer_than_debug(),
             proxy_headers=False,
             server_header=False,
+            # uvicorn's 5 s are as long as a person takes between two clicks: the next write would cross the end.
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=_GRACE_SECONDS,
         )
         url = _url(settings.host, bound)

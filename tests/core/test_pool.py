@@ -300,3 +300,19 @@ def test_a_socks_manager_keeps_its_own_connections() -> None:
         pass
 
     assert http_module._own_unless_socks(SocksManager()) == {}
+
+
+@pytest.mark.parametrize(("seconds", "connections"), [(60.0, 1), (-1.0, 2)])
+def test_a_write_waits_for_no_connection_that_its_server_may_be_closing(
+    seconds: float,
+    connections: int,
+    replies: Callable[..., ReplyServer],
+    connect: Callable[..., Transport],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(http_module, "FRESH_SECONDS", seconds)
+    server = replies(echoing)
+    transport = connect(server)
+    for request in (GET, GET, POST, GET):
+        transport.exchange(request)
+    assert server.connections == connections
