@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import enum
 import queue
 import threading
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from ..exceptions import APIConnectionError, InternalServerError, SelfDBError
+from .call import CallAbandoned, interruptible
 
 __all__ = ["BulkProgress", "BulkReport", "Outcome", "OutcomeStatus", "run_many"]
 
@@ -128,7 +130,8 @@ def run_many(
                 results.put(error)
 
     def collect() -> None:
-        outcome = results.get()
+        with interruptible(lambda: results.put(CallAbandoned())):
+            outcome = results.get()
         if isinstance(outcome, BaseException):
             raise outcome
         outcomes.append(outcome)
@@ -140,7 +143,8 @@ def run_many(
     try:
         for item in items:
             if len(workers) < concurrency:
-                workers.append(threading.Thread(target=labour, name="selfdb-bulk", daemon=True))
+                context = contextvars.copy_context()  # what is true of the caller is true of his threads
+                workers.append(threading.Thread(target=context.run, args=(labour,), name="selfdb-bulk", daemon=True))
                 workers[-1].start()
             jobs.put((begun, item))
             begun += 1

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from ..exceptions import InvalidRequestError
 from .arguments import whole_number
+from .call import acting_thread
 from .forks import renew_after_fork
 
 __all__ = ["Dispatcher", "Full", "Job"]
@@ -179,8 +180,8 @@ class Dispatcher:
             log.exception("the error callback failed")
 
     def runs_here(self) -> bool:
-        """Whether the calling thread is the dispatcher's own."""
-        return threading.current_thread() is self._thread
+        """Whether this is part of a callback, so that no other can run before it has ended."""
+        return acting_thread() is self._thread
 
     def close(self) -> None:
         """Take no more events and forget those that wait; reports still come, and a job under way ends by itself.

@@ -18,6 +18,7 @@ from ..exceptions import (
     ResponseTooLargeError,
     SelfDBError,
 )
+from .call import current_call
 from .clock import Deadline
 from .messages import connection_error, error_for_answer
 from .request import Request
@@ -81,6 +82,9 @@ class Exchange:
         self._renew_early()
         while True:
             self.transport.lifeline.check()
+            call = current_call()
+            if call is not None:
+                call.check()
             tokens = self.transport.keeper.current() if self.request.bearer else None
             try:
                 answer = self._send(tokens)

@@ -17,6 +17,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator, Mapping
+from functools import partial
 from http.client import HTTPResponse, IncompleteRead
 from typing import Any, Union
 from urllib.parse import urlsplit
@@ -33,10 +34,11 @@ from urllib3.util.ssl_ import create_urllib3_context
 
 from .._version import __version__
 from ..exceptions import InvalidRequestError
+from .call import current_call, interruptible
 from .clock import Deadline
 from .forks import renew_after_fork
 
-__all__ = ["CALL", "Bounds", "ClientSession", "Verify", "bounded", "tls_context"]
+__all__ = ["CALL", "Bounds", "ClientSession", "Verify", "bounded", "shut_down", "tls_context"]
 
 Verify = Union[bool, str, "os.PathLike[str]", None]
 """As in `requests`: true, false, or a CA bundle; ``None`` takes the environment's bundle, else the default one."""
@@ -94,7 +96,7 @@ def bounded(bounds: Bounds) -> Iterator[None]:
 
 def _resolve(host: str, port: int, timeout: float | None) -> list[Any]:
     """`getaddrinfo` with an end: it takes no time-out and cannot be interrupted, so a thread is left behind in it."""
-    if timeout is None:
+    if timeout is None and current_call() is None:
         return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     answer: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
@@ -106,12 +108,20 @@ def _resolve(host: str, port: int, timeout: float | None) -> list[Any]:
 
     threading.Thread(target=look_up, name="selfdb-resolve", daemon=True).start()
     try:
-        found = answer.get(timeout=timeout)
+        with interruptible(lambda: answer.put([])):
+            found = answer.get(timeout=timeout)
     except queue.Empty:
         raise TimeoutError(f"looking up {host} took too long") from None
     if isinstance(found, Exception):
         raise found
     return list(found)
+
+
+def shut_down(sock: Any) -> None:
+    """Break ``sock`` off under whichever thread reads or writes it."""
+    with contextlib.suppress(OSError, TypeError):  # the latter for TLS within TLS, which is no socket
+        # Not the method of a TLS socket, which would make that thread go on without TLS.
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
 class _BoundedReader(io.RawIOBase):
@@ -121,13 +131,22 @@ class _BoundedReader(io.RawIOBase):
         self._sock = sock
         self._raw = sock.makefile("rb", buffering=0)
         self._bounds = CALL.now
+        self._break_off = partial(shut_down, sock)
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int | None:
         _set_timeout(self._sock, self._bounds.read, self._bounds.deadline)
-        return self._raw.readinto(buffer)  # type: ignore[no-any-return]
+        call = current_call()
+        if call is None:
+            return self._raw.readinto(buffer)  # type: ignore[no-any-return]
+        call.begin(self._break_off)
+        try:
+            return self._raw.readinto(buffer)  # type: ignore[no-any-return]
+        finally:
+            call.over(self._break_off)
+            call.check()
 
     def close(self) -> None:
         self._raw.close()
@@ -241,6 +260,10 @@ class _BoundedHTTPConnection(HTTPConnection):
                     sock.setsockopt(*option)
                 if self.source_address:
                     sock.bind(self.source_address)
+                if current_call() is not None:
+                    # A copy, for the handshake of TLS takes the socket itself over.
+                    copy = self._opening.enter_context(sock.dup())
+                    self._opening.enter_context(interruptible(partial(shut_down, copy)))
                 _set_timeout(sock, None, share)
                 sock.connect(address)
                 _set_timeout(sock, None, bound)  # what is left is for the TLS handshake
@@ -259,7 +282,8 @@ class _BoundedHTTPConnection(HTTPConnection):
 
     def connect(self) -> None:
         try:
-            super().connect()
+            with contextlib.ExitStack() as self._opening:
+                super().connect()
         finally:
             CALL.now.sent = False  # a CONNECT to a proxy is not the request
 
@@ -271,7 +295,8 @@ class _BoundedHTTPConnection(HTTPConnection):
         if self.sock is not None:
             _set_timeout(self.sock, bounds.read, bounds.deadline)
         bounds.sent = True
-        super().send(data)
+        with interruptible(partial(shut_down, self.sock)):
+            super().send(data)
 
 
 class _BoundedHTTPSConnection(_BoundedHTTPConnection, HTTPSConnection):
@@ -292,7 +317,8 @@ class _QuietPool(HTTPConnectionPool):
     def _put_conn(self, conn: Any) -> None:
         if conn is not None:
             conn.idle_since = time.monotonic()
-        idle = self.pool
+        call = current_call()
+        idle = None if call is not None and call.abandoned else self.pool
         if idle is not None:  # which another thread may make of it meanwhile, by closing the client
             try:
                 idle.put(conn, block=False)

@@ -6,6 +6,7 @@ import threading
 import weakref
 
 from ..exceptions import ClientClosedError
+from .call import current_call, interruptible
 from .clock import SYSTEM_CLOCK, Clock
 
 __all__ = ["Lifeline"]
@@ -67,5 +68,12 @@ class Lifeline:
 
         :raises ClientClosedError: as soon as the client is closed.
         """
-        if self._clock.wait(self._closed, seconds):
-            self.check()
+        if current_call() is None:
+            if self._clock.wait(self._closed, seconds):
+                self.check()
+            return
+        own = self.derive()
+        with interruptible(own.close):
+            closed = self._clock.wait(own._closed, seconds)
+        if closed:
+            own.check()

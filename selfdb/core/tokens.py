@@ -13,9 +13,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ..exceptions import APITimeoutError, ClientClosedError, SelfDBError
+from .call import shielded
 from .clock import SYSTEM_CLOCK, Clock, Deadline
 from .forks import renew_after_fork
 from .stores import MemoryStore, SessionStore
+from .waits import Signal, finish, until
 
 __all__ = ["TokenKeeper", "Tokens", "binding_of", "expiry_of"]
 
@@ -63,7 +65,8 @@ class _Flight:
     """One renewal under way; the threads that need it too wait here."""
 
     def __init__(self) -> None:
-        self.landed = threading.Event()
+        self.landed = False
+        self.changed = Signal()
         self.tokens: Tokens | None = None
         self.error: SelfDBError | None = None
 
@@ -136,7 +139,7 @@ class TokenKeeper:
                 flight = self._flight = _Flight()
         if leads:
             return self._lead(flight, tokens, renewer, deadline)
-        if not flight.landed.wait(deadline.remaining()):
+        if not finish(until(flight.changed, lambda: flight.landed, deadline.remaining())):
             raise APITimeoutError("the deadline passed while another thread was refreshing the session")
         if flight.error is not None:
             raise copy.copy(flight.error)  # an exception object belongs to one thread
@@ -144,7 +147,8 @@ class TokenKeeper:
 
     def _lead(self, flight: _Flight, tokens: Tokens, renewer: Renewer, deadline: Deadline) -> Tokens | None:
         try:
-            with self._store.lock(deadline.remaining()):
+            # Others wait for it, and an answer that nobody reads would use the refresh token up.
+            with shielded(), self._store.lock(deadline.remaining()):
                 flight.tokens = self._renew_once(tokens, renewer, deadline)
             return flight.tokens
         except BaseException as error:
@@ -157,7 +161,8 @@ class TokenKeeper:
         finally:
             with self._lock:
                 self._flight = None
-            flight.landed.set()
+            flight.landed = True
+            flight.changed.ring()
 
     def _renew_once(self, tokens: Tokens, renewer: Renewer, deadline: Deadline) -> Tokens | None:
         if self._was_replaced_elsewhere(tokens):

@@ -24,8 +24,9 @@ import websocket
 from ..exceptions import APIConnectionError, RealtimeError, SelfDBError
 from .clock import SYSTEM_CLOCK, Clock
 from .forks import renew_after_fork
+from .http import shut_down
 from .wsframes import BINARY, CLOSE, PING, PONG, TEXT, FrameDecoder, FrameError
-from .wsopen import Address, Opening, shut_down
+from .wsopen import Address, Opening
 
 __all__ = ["Address", "After", "Link", "LinkProtocol", "LinkState"]
 

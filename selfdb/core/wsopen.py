@@ -7,7 +7,6 @@ single waits, switch verification on in a TLS context that others share, and cou
 from __future__ import annotations
 
 import base64
-import contextlib
 import importlib
 import socket
 import ssl
@@ -19,7 +18,7 @@ import websocket
 
 from ..exceptions import APIConnectionError, APITimeoutError, RedirectError, SelfDBError
 from .clock import SYSTEM_CLOCK, Clock, Deadline
-from .http import _resolve
+from .http import _resolve, shut_down
 from .messages import connection_error, error_for_answer
 
 __all__ = ["Address", "Opening"]
@@ -263,10 +262,3 @@ class _Bounded:
 
 def _with_scheme(proxy: str) -> str:
     return proxy if "://" in proxy else f"http://{proxy}"
-
-
-def shut_down(sock: Any) -> None:
-    """Break ``sock`` off under whichever thread reads or writes it."""
-    with contextlib.suppress(OSError):
-        # Not the method of a TLS socket, which would make that thread go on without TLS.
-        socket.socket.shutdown(sock, socket.SHUT_RDWR)
