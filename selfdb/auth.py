@@ -7,6 +7,7 @@ from typing import Any, Union
 
 from .core.clock import Deadline
 from .core.encoding import encode_json
+from .core.marks import blocking
 from .core.namespace import Caller, Namespace, raw, reading, search_term, walk, window, writing
 from .core.parsing import count_in, deletion, list_of, one
 from .core.request import Request
@@ -59,6 +60,7 @@ def _secret_text(value: Any, what: str) -> str:
 class Users(Namespace):
     """The users of the server. May be shared by threads."""
 
+    @blocking
     def create(self, payload: Union[UserCreate, Mapping[str, Any]], *, idempotency_key: str | None = None) -> UserRead:
         """Register a user.
 
@@ -75,6 +77,7 @@ class Users(Namespace):
         request = writing("POST", "/users/", user.wire(), key=idempotency_key, secrets=(user.password,))
         return self._call(request, _USER)
 
+    @blocking
     def list(
         self,
         *,
@@ -112,6 +115,7 @@ class Users(Namespace):
         parsed = Users(self._transport)  # whatever this one gives, a loop needs the items
         return walk(parsed.list, page_size, search=search, sort_by=sort_by, sort_order=sort_order)
 
+    @blocking
     def get(self, user_id: Id) -> UserRead:
         """One user.
 
@@ -122,6 +126,7 @@ class Users(Namespace):
         """
         return self._call(reading(f"/users/{segment(user_id, 'user_id')}"), _USER)
 
+    @blocking
     def update(
         self, user_id: Id, payload: Union[UserUpdate, Mapping[str, Any]], *, idempotency_key: str | None = None
     ) -> UserRead:
@@ -143,6 +148,7 @@ class Users(Namespace):
         )
         return self._call(request, _USER)
 
+    @blocking
     def delete(self, user_id: Id, *, idempotency_key: str | None = None) -> UserDeleteResponse:
         """Delete a user with his tables, buckets and files.
 
@@ -164,6 +170,7 @@ class Auth(Namespace):
         super().__init__(transport, call)
         self.users = Users(transport, call)
 
+    @blocking
     def login(self, email: str, password: str) -> TokenPair:
         """Sign in; every later call of this client is made as that user.
 
@@ -182,6 +189,7 @@ class Auth(Namespace):
         self._transport.keeper.set(Tokens(pair.access_token, pair.refresh_token))
         return self._call.result(response, _PAIR)
 
+    @blocking
     def refresh(self, refresh_token: str | None = None) -> TokenPair:
         """Exchange a refresh token for a new pair, and go on with it.
 
@@ -230,6 +238,7 @@ class Auth(Namespace):
         body = encode_json({"access_token": fresh.access, "refresh_token": fresh.refresh})
         return Response(200, {}, body, private=True)
 
+    @blocking
     def logout(self, refresh_token: str | None = None) -> LogoutResponse:
         """End a session on the server and sign out.
 
@@ -245,6 +254,7 @@ class Auth(Namespace):
         request = writing("POST", "/users/logout", body, secrets=(token or "",))
         return self._sign_out(request._replace(renewable=False, keyable=False, keep_body=False))
 
+    @blocking
     def logout_all(self) -> LogoutResponse:
         """End every session of the signed-in user, this one included.
 
@@ -270,6 +280,7 @@ class Auth(Namespace):
         keeper.set(None)
         return self._call.result(response, _logged_out)
 
+    @blocking
     def me(self) -> UserRead:
         """The signed-in user.
 
@@ -279,6 +290,7 @@ class Auth(Namespace):
         """
         return self._call(reading("/users/me"), _USER)
 
+    @blocking
     def count(self, search: str | None = None) -> int:
         """How many users the caller may see.
 
@@ -289,6 +301,7 @@ class Auth(Namespace):
         return self._call(reading("/users/count", ("search", search_term(search))), count_in)
 
 
+@blocking
 class RawUsers:
     """The calls of :class:`Users` with their whole answers."""
 
@@ -300,6 +313,7 @@ class RawUsers:
         self.delete = raw(users.delete)
 
 
+@blocking
 class RawAuth:
     """The calls of :class:`Auth` with their whole answers."""
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Union
 from .auth import Auth, RawAuth, renew_session
 from .core.clock import SYSTEM_CLOCK, Deadline
 from .core.http import Verify
+from .core.marks import blocking
 from .core.namespace import Caller, RawCaller, reading
 from .core.options import NOT_GIVEN, CallOptions, NotGiven, Timeout, check_field_value
 from .core.parsing import one
@@ -145,6 +146,7 @@ class SelfDB:
         return clone
 
     @classmethod
+    @blocking(opens=True)
     def local(
         cls,
         path: Union[str, os.PathLike[str], None] = None,
@@ -210,6 +212,7 @@ class SelfDB:
     def __enter__(self) -> Self:
         return self
 
+    @blocking(closes=True)
     def __exit__(
         self,
         exc_type: type[BaseException] | None,
@@ -323,6 +326,7 @@ class SelfDB:
         """The same calls with whole answers: see :class:`~selfdb.core.response.RawResponse`."""
         return RawSelfDB(self._transport, self._dialect, self._route)
 
+    @blocking
     def status(self) -> SystemStatus:
         """Whether the server is up and set up. Needs the API key only.
 
@@ -332,6 +336,7 @@ class SelfDB:
         """
         return self._call(_status_request(), _STATUS)
 
+    @blocking
     def wait_ready(self, timeout: float = 30.0) -> SystemStatus:
         """Wait until the server answers: for cron jobs and containers that start before it.
 
@@ -356,6 +361,7 @@ class SelfDB:
             self._transport.lifeline.sleep(pause)
             pause = min(1.0, pause * 2)
 
+    @blocking(closes=True)
     def close(self) -> None:
         """End the client: waits between retries end at once, new calls raise ``ClientClosedError``.
 
@@ -374,6 +380,7 @@ class SelfDB:
             server.stop()
 
 
+@blocking
 class RawSelfDB:
     """The namespaces of :class:`SelfDB` with whole answers. Calls that make several exchanges (``iter``,
     ``insert_many``, queries, streams) have no such form."""

@@ -15,6 +15,7 @@ from ..exceptions import APIConnectionError, InvalidRequestError, NotFoundError,
 from .arguments import whole_number
 from .clock import Deadline
 from .exchange import MAX_ANSWER
+from .marks import blocking
 from .request import Request
 from .retry import RetryBudget
 from .stream import Stream
@@ -108,6 +109,7 @@ class Download:
     def __iter__(self) -> Iterator[bytes]:
         return self
 
+    @blocking
     def __next__(self) -> bytes:
         """The next block.
 

@@ -72,9 +72,9 @@ def _marker(mark: Mark) -> Callable[[F], F]:
     return set_mark
 
 
-def set_steps(function: Callable[..., Any], steps: Callable[..., Any]) -> None:
+def set_steps(function: Callable[..., Any], steps: Callable[..., Any], opens: bool) -> None:
     """Mark ``function`` as what a thread makes of the generator function ``steps``."""
-    setattr(function, _NAME, Mark("waiting", steps=steps))
+    setattr(function, _NAME, Mark("waiting", opens, steps=steps))
 
 
 def mark_of(thing: Any) -> Mark | None:

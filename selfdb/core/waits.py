@@ -7,7 +7,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, Union
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, Union, overload
 
 from .call import interruptible
 from .marks import set_steps
@@ -147,17 +147,33 @@ def finish(steps: Waiting[T]) -> T:
         steps.close()
 
 
-def waiting(function: Callable[P, Waiting[T]]) -> Callable[P, T]:
-    """A blocking function out of a generator function, which stays at hand for an event loop."""
+@overload
+def waiting(function: Callable[P, Waiting[T]]) -> Callable[P, T]: ...
 
+
+@overload
+def waiting(*, opens: bool) -> Callable[[Callable[P, Waiting[T]]], Callable[P, T]]: ...
+
+
+def waiting(function: Any = None, *, opens: bool = False) -> Any:
+    """A blocking function out of a generator function, which stays at hand for an event loop.
+
+    :param opens: see :class:`~selfdb.core.marks.Mark`.
+    """
+    if function is None:
+        return functools.partial(_finishing, opens=opens)
+    return _finishing(function, opens=False)
+
+
+def _finishing(function: Callable[..., Waiting[Any]], *, opens: bool) -> Callable[..., Any]:
     @functools.wraps(function)
-    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+    def call(*args: Any, **kwargs: Any) -> Any:
         result = finish(function(*args, **kwargs))
         if result is END:
             raise StopIteration
         return result
 
-    set_steps(call, function)
+    set_steps(call, function, opens)
     returned = str(function.__annotations__.get("return", ""))
     if returned.startswith("Waiting["):  # what it returns to its caller
         call.__annotations__ = {**function.__annotations__, "return": returned[len("Waiting[") : -1]}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ..core.marks import passing
+from ..core.waits import Waiting, ask, waiting
 from ..exceptions import APITimeoutError, InvalidRequestError, RealtimeError
 from ..models import RealtimePayload
 from .events import EventStream
@@ -45,6 +47,7 @@ class Channel:
         with self._realtime._turn:
             return self._handlers.presence.snapshot()
 
+    @passing(callbacks=("callback",))
     def on(self, event: str, callback: Callback) -> Channel:
         """Call ``callback(payload)`` for each ``event``. Returns the channel.
 
@@ -54,12 +57,14 @@ class Channel:
         self._handlers.on(event, callback)
         return self
 
+    @passing(callbacks=("callback",))
     def off(self, event: str, callback: Callback | None = None) -> Channel:
         """Take one callback of ``event`` away, or all of them. Returns the channel."""
         self._handlers.off(event, callback)
         return self
 
-    def subscribe(self, timeout: float = 10.0) -> Channel:
+    @waiting
+    def subscribe(self, timeout: float = 10.0) -> Waiting[Channel]:
         """Join, and stay joined across reconnects. Returns the channel when the server has said yes.
 
         Before the first ``connect()`` it only takes note, and joins with the connection. Harmless while joined.
@@ -69,22 +74,28 @@ class Channel:
         :raises APITimeoutError: if no answer came within ``timeout`` seconds; the channel is closed then.
         :raises RealtimeError: for another refusal, and after ``disconnect()``.
         """
-        self._realtime._join(self.topic, timeout)
+        yield from self._realtime._join(self.topic, timeout)
         return self
 
-    def unsubscribe(self, timeout: float = 10.0) -> None:
+    @waiting
+    def unsubscribe(self, timeout: float = 10.0) -> Waiting[None]:
         """Leave. Callbacks stay for the next ``subscribe()``. Harmless while closed."""
-        self._realtime._leave(self.topic, timeout)
+        yield from self._left(timeout)
+
+    def _left(self, timeout: float) -> Waiting[None]:
+        yield from self._realtime._leave(self.topic, timeout)
         self._handlers.end_streams(None)
 
-    def push(self, event: str, payload: Any, timeout: float = 10.0) -> Any:
+    @waiting
+    def push(self, event: str, payload: Any, timeout: float = 10.0) -> Waiting[Any]:
         """Send an event of your own and return the server's response. ``bytes`` go as a binary frame.
 
         :raises RealtimeError: if the server refuses it, or the channel was never subscribed.
         :raises APITimeoutError: without an answer within ``timeout`` seconds; an event that still waits for the join
             then is never sent.
         """
-        return self._realtime._push(self.topic, event, payload, timeout)
+        response = yield from self._realtime._push(self.topic, event, payload, timeout)
+        return response
 
     def events(self, timeout: float | None = None, *, maxsize: int = 10_000, resync: bool = False) -> EventStream:
         """The events from now on, for a loop: ``for event in channel.events(): ...``.
@@ -106,12 +117,13 @@ class Channel:
         self._handlers.add_stream(stream)
         return stream
 
+    @waiting
     def wait_for(
         self,
         event: str,
         predicate: Callable[[RealtimePayload], bool] | None = None,
         timeout: float = 10.0,
-    ) -> RealtimePayload:
+    ) -> Waiting[RealtimePayload]:
         """The next ``event`` (or ``*``) for which ``predicate`` is true.
 
         :raises APITimeoutError: if none came within ``timeout`` seconds.
@@ -123,17 +135,18 @@ class Channel:
         with self.events(resync=wanted == RESYNC) as stream:
             while True:
                 stream.timeout = max(0.0, end - clock.monotonic())
-                payload = next(stream, None)
+                payload = yield from stream.next_event()
                 if payload is None and clock.monotonic() < end:
                     raise RealtimeError(f"{self.topic} was left, or the client disconnected, before {event} came")
                 if payload is None:
                     raise APITimeoutError(f"no {event} came on {self.topic} within {timeout:g} s")
                 if event != "*" and payload.event != wanted:
                     continue
-                if predicate is None or predicate(payload):
+                if predicate is None or (yield from ask(predicate, payload)):
                     return payload
 
-    def follow(self, query: Followable, *, key: str = "id") -> Iterator[RealtimePayload]:
+    @waiting(opens=True)
+    def follow(self, query: Followable, *, key: str = "id") -> Waiting[Follower]:
         """The rows of ``query`` as they are, each as an ``INSERT``, then every change; after a gap the difference.
 
         Joins first, so that nothing falls between rows and changes.
@@ -146,7 +159,7 @@ class Channel:
             raise InvalidRequestError("follow() takes a query without search and page: changes carry neither")
         stream = self.events(resync=True)
         try:
-            self.subscribe()
+            yield from self._realtime._join(self.topic, 10.0)
         except BaseException:
             stream.close()
             raise

@@ -12,7 +12,9 @@ from urllib.parse import quote
 
 from ..core.dispatch import MAX_BYTES, MAX_ITEMS, Dispatcher, Full, Job
 from ..core.forks import renew_after_fork
+from ..core.marks import blocking, passing
 from ..core.transport import Transport
+from ..core.waits import Waiting, waiting, work
 from ..core.websocket import Address, After, Link, LinkState
 from ..core.wsframes import BINARY
 from ..exceptions import (
@@ -81,6 +83,7 @@ class Realtime:
 
     # What the user calls
 
+    @waiting
     def connect(
         self,
         timeout: float = 10.0,
@@ -89,7 +92,7 @@ class Realtime:
         max_items: int = MAX_ITEMS,
         max_bytes: int = MAX_BYTES,
         block_seconds: float = 5.0,
-    ) -> None:
+    ) -> Waiting[None]:
         """Connect, and stay connected until :meth:`disconnect`. Harmless while connected.
 
         :param timeout: seconds for the first connection; later ones are tried for ever.
@@ -112,10 +115,15 @@ class Realtime:
                 self._link.start()
             attempt, link = self._attempt, self._link
         try:
-            if attempt.wait(timeout):
+            if (yield from attempt.wait(timeout)):
                 return
         except SelfDBError:
-            link.close()
+            yield from work(link.close)
+            raise
+        except BaseException:  # Ctrl-C, or the end of a task: nobody wants it any more
+            with self._turn:
+                if begins and self._link is link and not self._opened:
+                    self._give_up(RealtimeError("connecting was interrupted"))
             raise
         late = APITimeoutError(f"{self._transport.base.origin} was not connected within {timeout:g} s")
         if begins:
@@ -124,7 +132,7 @@ class Realtime:
                     return  # in the last moment
                 if self._link is link:
                     self._give_up(late)
-            link.close()
+            yield from work(link.close)
         raise late
 
     def _new_link(self, seconds: float) -> Link:
@@ -136,6 +144,7 @@ class Realtime:
         )
         return link
 
+    @blocking(closes=True)
     def disconnect(self) -> None:
         """Close the connection; nothing is joined again by itself. Channels keep their callbacks.
 
@@ -198,27 +207,35 @@ class Realtime:
         """When the server was heard of last, in seconds since the epoch; ``None`` if never."""
         return self._link.last_message_at
 
+    @passing(callbacks=("callback",))
     def on_state_change(self, callback: Callable[[str], Any]) -> None:
         """Call ``callback(state)`` whenever :attr:`state` changes."""
         self._on_state = [*self._on_state, callback]
 
+    @passing(callbacks=("callback",))
     def on_error(self, callback: Callable[[BaseException], Any]) -> None:
         """Call ``callback(error)`` for what nobody waits for: lost sessions, refused joins, dropped events, callbacks
         that raise."""
         self._on_error = [*self._on_error, callback]
 
-    def subscribe(self, topic: str) -> Channel:
+    @waiting
+    def subscribe(self, topic: str) -> Waiting[Channel]:
         """The same as ``channel(topic).subscribe()``."""
-        return self.channel(topic).subscribe()
+        channel = self.channel(topic)
+        yield from self._join(topic, 10.0)
+        return channel
 
-    def unsubscribe(self, topic: str) -> None:
+    @waiting
+    def unsubscribe(self, topic: str) -> Waiting[None]:
         """The same as ``channel(topic).unsubscribe()``."""
-        self.channel(topic).unsubscribe()
+        yield from self.channel(topic)._left(10.0)
 
+    @passing(callbacks=("callback",))
     def on(self, topic: str, event: str, callback: Callback) -> Channel:
         """The same as ``channel(topic).on(event, callback)``."""
         return self.channel(topic).on(event, callback)
 
+    @passing(callbacks=("callback",))
     def off(self, topic: str, event: str, callback: Callback | None = None) -> Channel:
         """The same as ``channel(topic).off(event, callback)``."""
         return self.channel(topic).off(event, callback)
@@ -228,7 +245,7 @@ class Realtime:
 
     # What channels ask
 
-    def _join(self, topic: str, timeout: float) -> None:
+    def _join(self, topic: str, timeout: float) -> Waiting[None]:
         self._transport.lifeline.check()
         wait = Wait()
         with self._turn:
@@ -239,23 +256,24 @@ class Realtime:
             self._perform(self._machine.join(topic, now, None if off else wait, timeout))
         if not off:
             self._link.wake()
-            wait.result(timeout, f"the join of {topic}")
+            yield from wait.result(timeout, f"the join of {topic}")
 
-    def _leave(self, topic: str, timeout: float) -> None:
+    def _leave(self, topic: str, timeout: float) -> Waiting[None]:
         wait = Wait()
         with self._turn:
             self._perform(self._machine.leave(topic, self._clock.monotonic(), wait, timeout))
             self._handlers(topic).forget()  # what was left is not heard of again, though it came before
         self._link.wake()
-        wait.result(timeout, f"leaving {topic}")
+        yield from wait.result(timeout, f"leaving {topic}")
 
-    def _push(self, topic: str, event: str, payload: Any, timeout: float) -> Any:
+    def _push(self, topic: str, event: str, payload: Any, timeout: float) -> Waiting[Any]:
         wait = Wait()
         payload = _sendable(topic, event, payload)
         with self._turn:
             self._perform(self._machine.push(topic, self._clock.monotonic(), event, payload, wait, timeout))
         self._link.wake()
-        return wait.result(timeout, f"the push {event!r} to {topic}")
+        response = yield from wait.result(timeout, f"the push {event!r} to {topic}")
+        return response
 
     def _channel_state(self, topic: str) -> str:
         with self._turn:

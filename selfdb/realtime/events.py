@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 
+from ..core.waits import END, Signal, Waiting, until, waiting
 from ..exceptions import RealtimeError, SelfDBError
 from ..models import RealtimePayload
 
@@ -40,7 +41,8 @@ class EventStream(Iterator[RealtimePayload]):
         self._marks = marks
         self._forget = forget
         self._forbidden_here = forbidden_here
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()  # a signal handler may end what its own thread takes an event from
+        self._changed = Signal()
         self._events: deque[RealtimePayload] = deque()
         self._overflowed = False
         self._ended = False
@@ -48,7 +50,7 @@ class EventStream(Iterator[RealtimePayload]):
 
     def put(self, event: RealtimePayload, mark: RealtimePayload) -> None:
         """Take an event; the oldest goes where there is no room, and ``mark`` takes its place."""
-        with self._changed:
+        with self._lock:
             if self._ended:
                 return
             self.taken += 1
@@ -63,42 +65,50 @@ class EventStream(Iterator[RealtimePayload]):
                     self.resyncs += 1
             self._events.append(event)
             self._mark = mark
-            self._changed.notify()
+        self._changed.ring()
 
     def end(self, error: SelfDBError | None = None) -> None:
         """No more will come; the loop ends behind what is buffered, with ``error`` if there is one."""
-        with self._changed:
+        with self._lock:
             if not self._ended:
                 self._ended, self._error = True, error
-            self._changed.notify_all()
+        self._changed.ring()
 
-    def pause(self, seconds: float) -> bool:
-        """Wait without taking anything; returns at once, and false, when no more will come."""
-        with self._changed:
-            return not self._changed.wait_for(lambda: self._ended, seconds)
+    def pause(self, seconds: float) -> Waiting[bool]:
+        """Wait without taking anything; ends at once, and false, when no more will come."""
+        ended = yield from until(self._changed, lambda: self._ended, seconds)
+        return not ended
 
     def __iter__(self) -> EventStream:
         return self
 
-    def __next__(self) -> RealtimePayload:
-        event = self.get()
+    @waiting
+    def __next__(self) -> Waiting[RealtimePayload]:
+        event = yield from self.next_event()
+        return END if event is None else event
+
+    def next_event(self) -> Waiting[RealtimePayload | None]:
+        """A step of the loop; ``None`` at its end."""
+        event = yield from self._next()
         if event is None:
             self.close()
-            raise StopIteration
         return event
 
-    def get(self) -> RealtimePayload | None:
+    @waiting
+    def get(self) -> Waiting[RealtimePayload | None]:
         """The next event; ``None`` if none came within ``timeout`` seconds, or none is to come any more.
 
         Unlike the loop, which a silence ends, it may be asked again and again and misses nothing in between.
 
         :raises RealtimeError: once, if the server closed the channel; and in a callback.
         """
+        return self._next()
+
+    def _next(self) -> Waiting[RealtimePayload | None]:
         if self._forbidden_here():
             raise RealtimeError("a callback cannot wait for events: it runs on the thread that brings them")
-        with self._changed:
-            if not self._events and not self._ended:
-                self._changed.wait_for(lambda: self._events or self._ended, self.timeout)
+        yield from until(self._changed, lambda: bool(self._events) or self._ended, self.timeout)
+        with self._lock:
             if self._events:
                 if self._overflowed:
                     self._overflowed = False
@@ -115,7 +125,7 @@ class EventStream(Iterator[RealtimePayload]):
     @property
     def ended(self) -> bool:
         """Whether all has been given that there was, an error too, and nothing will come any more."""
-        with self._changed:
+        with self._lock:
             return self._ended and not self._events and self._error is None
 
     def __enter__(self) -> EventStream:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
+from ..core.waits import END, Waiting, waiting, work
 from ..exceptions import APIConnectionError, InternalServerError, InvalidRequestError, RateLimitError
 from ..models import RealtimePayload
 from .events import EventStream
@@ -59,14 +59,44 @@ class Follower(Iterator[RealtimePayload]):
         self._table = table
         self._known: dict[Any, dict[str, Any]] = {}
         self._behind: int | None = None
-        self._events = self._walk()
+        self._stale = True
+        self._over = False
+        self._changes: Iterator[RealtimePayload] = iter(())
 
     def __iter__(self) -> Follower:
         return self
 
-    def __next__(self) -> RealtimePayload:
-        event: RealtimePayload = next(self._events)
-        return event
+    @waiting
+    def __next__(self) -> Waiting[RealtimePayload]:
+        """The next change.
+
+        :raises RealtimeError: when the server closed the channel.
+        :raises InvalidRequestError: if a row has no column ``key``.
+        :raises SelfDBError: if the rows cannot be read, and not for want of a server. The loop is over then.
+        """
+        try:
+            return (yield from self._next())
+        except Exception:
+            self.close()
+            raise
+
+    def _next(self) -> Waiting[RealtimePayload]:
+        while not self._over:
+            change = next(self._changes, None)
+            if change is not None:
+                return change
+            if self._stale:
+                rows = yield from self._read_patiently()
+                self._stale, self._changes = False, self._difference(rows)
+                continue
+            event = yield from self._stream.next_event()
+            if event is None:
+                self.close()
+            elif event.event == RESYNC:
+                self._stale = True
+            else:
+                self._changes = self._apply(event)
+        return END  # type: ignore[no-any-return]
 
     def __enter__(self) -> Follower:
         return self
@@ -76,9 +106,8 @@ class Follower(Iterator[RealtimePayload]):
 
     def close(self) -> None:
         """End the loop. Idempotent; from any thread."""
+        self._over = True
         self._stream.close()
-        with contextlib.suppress(ValueError):  # another thread is in the loop, and comes to its end by itself
-            self._events.close()
 
     @property
     def caught_up(self) -> bool:
@@ -93,23 +122,15 @@ class Follower(Iterator[RealtimePayload]):
         """The rows as they were given; a copy."""
         return list(self._known.values())
 
-    def _walk(self) -> Any:
-        try:
-            yield from self._catch_up()
-            for event in self._stream:
-                if event.event == RESYNC:
-                    yield from self._catch_up()
-                else:
-                    yield from self._apply(event)
-        finally:
-            self._stream.close()
-
-    def _catch_up(self) -> Iterator[RealtimePayload]:
-        """The difference between what was given and what is there now."""
-        rows = self._read_patiently()
+    def _difference(self, rows: dict[Any, dict[str, Any]]) -> Iterator[RealtimePayload]:
+        """What turns the rows that were given into ``rows``."""
         gone = [key for key in self._known if key not in rows]
         changed = [key for key, row in rows.items() if not self._has(key, row)]
         self._behind = len(gone) + len(changed)
+        return self._given(gone, changed, rows)
+
+    def _given(self, gone: list[Any], changed: list[Any], rows: dict[Any, dict[str, Any]]) -> Iterator[RealtimePayload]:
+        assert self._behind is not None
         for key in gone:
             self._behind -= 1
             yield self._event("DELETE", None, self._known.pop(key))
@@ -117,15 +138,15 @@ class Follower(Iterator[RealtimePayload]):
             self._behind -= 1
             yield self._take(key, rows[key])
 
-    def _read_patiently(self) -> dict[Any, dict[str, Any]]:
+    def _read_patiently(self) -> Waiting[dict[Any, dict[str, Any]]]:
         """The rows, however long the server is away; as they are known, once the loop was ended."""
         attempt = 0
         while True:
             try:
-                return self._read()
+                return (yield from work(self._read))
             except (APIConnectionError, InternalServerError, RateLimitError) as error:
                 log.info("the rows of %s could not be read and are tried again: %s", self._table, error)
-            if not self._stream.pause(PAUSES[min(attempt, len(PAUSES) - 1)]):
+            if not (yield from self._stream.pause(PAUSES[min(attempt, len(PAUSES) - 1)])):
                 return dict(self._known)
             attempt += 1
 

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from ..core.waits import Signal, Waiting, until
 from ..exceptions import APITimeoutError, SelfDBError
 from .channel_machine import Settled, Waiter
 
@@ -14,22 +15,21 @@ __all__ = ["Attempt", "Turn", "Wait"]
 
 
 class Wait(Waiter):
-    """One thread that waits for one outcome."""
+    """One caller who waits for one outcome. A signal handler may settle what its own thread is about to wait for."""
 
     def __init__(self) -> None:
-        # A bare lock, which a signal handler can open while its thread is about to wait for it.
-        self._unsettled = threading.Lock()
-        self._unsettled.acquire()
+        self._settled = Signal()
         self._outcome: Settled | None = None
 
     def settle(self, outcome: Settled) -> None:
         """It has come."""
         self._outcome = outcome
-        self._unsettled.release()
+        self._settled.ring()
 
-    def result(self, timeout: float, what: str) -> Any:
+    def result(self, timeout: float, what: str) -> Waiting[Any]:
         """The response; the machine settles in time, the slack is for a machine that cannot."""
-        if not self._unsettled.acquire(timeout=timeout + 1.0) or self._outcome is None:
+        yield from until(self._settled, lambda: self._outcome is not None, timeout + 1.0)
+        if self._outcome is None:
             raise APITimeoutError(f"{what} was not answered within {timeout:g} s")
         if self._outcome.error is not None:
             raise copy.copy(self._outcome.error)  # several may wait, and an exception belongs to one thread
@@ -40,25 +40,26 @@ class Attempt:
     """One try to be connected, which several threads may wait for; it ends once."""
 
     def __init__(self) -> None:
-        self._ended = threading.Event()
+        self._changed = Signal()
+        self._ended = False
         self.error: SelfDBError | None = None
 
     def end(self, error: SelfDBError | None = None) -> None:
         """Connected, or failed with ``error``."""
-        if not self._ended.is_set():
+        if not self._ended:
             self.error = error
-            self._ended.set()
+            self._ended = True
+            self._changed.ring()
 
-    def wait(self, timeout: float) -> bool:
+    def wait(self, timeout: float) -> Waiting[bool]:
         """Whether it ended within ``timeout`` seconds.
 
         :raises SelfDBError: if it failed.
         """
-        if not self._ended.wait(timeout):
-            return False
-        if self.error is not None:
+        ended = yield from until(self._changed, lambda: self._ended, timeout)
+        if ended and self.error is not None:
             raise copy.copy(self.error)
-        return True
+        return ended
 
 
 class Turn:

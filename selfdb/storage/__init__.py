@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..core.marks import blocking
 from ..core.namespace import Caller, Namespace
 from ..core.transport import Transport
 from .buckets import Buckets, RawBuckets
@@ -10,6 +11,7 @@ from .files import Files, RawFiles, UploadRoute
 __all__ = ["Buckets", "Files", "RawStorage", "Storage", "UploadRoute"]
 
 
+@blocking
 class Storage(Namespace):
     """Where objects live. May be shared by threads.
 
@@ -23,6 +25,7 @@ class Storage(Namespace):
         self.files = Files(transport, route, call)
 
 
+@blocking
 class RawStorage:
     """The calls of :class:`Storage` with their whole answers."""
 

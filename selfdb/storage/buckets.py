@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Union
 
+from ..core.marks import blocking
 from ..core.namespace import Namespace, raw, reading, search_term, walk, window, writing
 from ..core.parsing import count_in, deletion, list_of, one
 from ..core.urls import Id, segment
@@ -20,6 +21,7 @@ _BUCKETS = list_of(BucketResponse, "data", "items", "buckets")
 class Buckets(Namespace):
     """Creates, finds, changes and deletes buckets. May be shared by threads."""
 
+    @blocking
     def count(self, search: str | None = None) -> int:
         """How many buckets the caller may see.
 
@@ -29,6 +31,7 @@ class Buckets(Namespace):
         """
         return self._call(reading("/storage/buckets/count", ("search", search_term(search))), count_in)
 
+    @blocking
     def create(
         self, payload: Union[BucketCreate, Mapping[str, Any]], *, idempotency_key: str | None = None
     ) -> BucketResponse:
@@ -44,6 +47,7 @@ class Buckets(Namespace):
         body = BucketCreate.of(payload).wire()
         return self._call(writing("POST", "/storage/buckets/", body, key=idempotency_key), _BUCKET)
 
+    @blocking
     def list(
         self,
         *,
@@ -81,6 +85,7 @@ class Buckets(Namespace):
         parsed = Buckets(self._transport)  # whatever this one gives, a loop needs the items
         return walk(parsed.list, page_size, search=search, sort_by=sort_by, sort_order=sort_order)
 
+    @blocking
     def get(self, bucket_id: Id) -> BucketResponse:
         """One bucket.
 
@@ -91,6 +96,7 @@ class Buckets(Namespace):
         """
         return self._call(reading(f"/storage/buckets/{segment(bucket_id, 'bucket_id')}"), _BUCKET)
 
+    @blocking
     def get_by_name(self, name: str) -> BucketResponse:
         """The bucket that is called ``name``, found among those that the caller may see.
 
@@ -103,6 +109,7 @@ class Buckets(Namespace):
                 return bucket
         raise NotFoundError(f"there is no bucket called {name!r}, or you may not see it", 404)
 
+    @blocking
     def update(
         self,
         bucket_id: Id,
@@ -120,6 +127,7 @@ class Buckets(Namespace):
         path = f"/storage/buckets/{segment(bucket_id, 'bucket_id')}"
         return self._call(writing("PATCH", path, BucketUpdate.of(payload).wire(), key=idempotency_key), _BUCKET)
 
+    @blocking
     def delete(self, bucket_id: Id, *, idempotency_key: str | None = None) -> BucketDeleteResponse:
         """Delete a bucket with the files in it.
 
@@ -131,6 +139,7 @@ class Buckets(Namespace):
         return self._call(request, deletion(BucketDeleteResponse, "Bucket", bucket_id))
 
 
+@blocking
 class RawBuckets:
     """The calls of :class:`Buckets` with their whole answers."""
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import mimetypes
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..core.arguments import text, whole_number
 from ..core.download import BLOCK_SIZE, Download, DownloadTarget, check_target, read_all, save
+from ..core.marks import blocking
 from ..core.namespace import (
     Caller,
     Namespace,
@@ -18,6 +19,7 @@ from ..core.namespace import (
     writing,
 )
 from ..core.options import check_field_value
+from ..core.paging import Walk
 from ..core.parsing import count_in, deletion, one
 from ..core.request import Request
 from ..core.response import Response
@@ -59,6 +61,7 @@ class Files(Namespace):
         super().__init__(transport, call)
         self._route = route
 
+    @blocking
     def stats(self) -> StorageStatsResponse:
         """Sums over the buckets that the caller may see.
 
@@ -66,6 +69,7 @@ class Files(Namespace):
         """
         return self._call(reading("/storage/files/stats"), _STATS)
 
+    @blocking
     def total_count(self, search: str | None = None) -> int:
         """How many files there are in all buckets that the caller may see.
 
@@ -75,6 +79,7 @@ class Files(Namespace):
         """
         return self._call(reading("/storage/files/total-count", ("search", search_term(search))), count_in)
 
+    @blocking
     def count(self, bucket_id: Id | None = None, *, search: str | None = None) -> int:
         """How many files there are in one bucket, or in all that the caller may see.
 
@@ -86,6 +91,7 @@ class Files(Namespace):
         query = (("bucket_id", bucket), ("search", search_term(search)))
         return self._call(reading("/storage/files/count", *query), count_in)
 
+    @blocking(callbacks=("progress",), sources=("data",))
     def upload(
         self,
         bucket_id: Id,
@@ -143,6 +149,7 @@ class Files(Namespace):
         self._route.legacy = True
         return result
 
+    @blocking
     def list(
         self,
         *,
@@ -194,21 +201,23 @@ class Files(Namespace):
         sort_direction(sort_order)
         if bucket_id is not None:
             _query_id(bucket_id)
-        return self._walk(
-            bucket_id=bucket_id, search=search, sort_by=sort_by, sort_order=sort_order, page_size=page_size
-        )
-
-    def _walk(self, **query: Any) -> Iterator[FileResponse]:
         parsed = Files(self._transport, self._route)
-        number, seen = 1, 0
-        while True:
-            page = parsed.list(page=number, **query)
-            yield from page.data
-            seen += len(page.data)  # and not what was asked for: a server may give fewer files a page than that
-            if not page.data or seen >= page.total:
-                return
-            number += 1
 
+        def fetch(pages: int, items: int) -> tuple[Sequence[FileResponse], bool]:
+            page = parsed.list(
+                page=pages + 1,
+                bucket_id=bucket_id,
+                search=search,
+                sort_by=sort_by,
+                sort_order=sort_order,
+                page_size=page_size,
+            )
+            # What came counts, and not what was asked for: a server may give fewer files a page than that.
+            return page.data, bool(page.data) and items + len(page.data) < page.total
+
+        return Walk(fetch)
+
+    @blocking
     def get(self, file_id: Id) -> FileResponse:
         """What is known of one file.
 
@@ -218,6 +227,7 @@ class Files(Namespace):
         """
         return self._call(reading(f"/storage/files/{segment(file_id, 'file_id')}"), _FILE)
 
+    @blocking
     def update_metadata(
         self, file_id: Id, metadata: Mapping[str, Any], *, idempotency_key: str | None = None
     ) -> FileResponse:
@@ -232,6 +242,7 @@ class Files(Namespace):
         path = f"/storage/files/{segment(file_id, 'file_id')}"
         return self._call(writing("PATCH", path, {"metadata": dict(metadata)}, key=idempotency_key), _FILE)
 
+    @blocking
     def delete(self, file_id: Id, *, idempotency_key: str | None = None) -> FileDeleteResponse:
         """Delete a file.
 
@@ -242,6 +253,7 @@ class Files(Namespace):
         request = writing("DELETE", f"/storage/files/{segment(file_id, 'file_id')}", key=idempotency_key)
         return self._call(request, deletion(FileDeleteResponse, "File", file_id))
 
+    @blocking(callbacks=("progress",))
     def download(
         self,
         bucket_name: str,
@@ -270,6 +282,7 @@ class Files(Namespace):
         took = clock.monotonic() - begun
         return self._call.result(Response(download.status_code, download.headers, content, took), _content)
 
+    @blocking(callbacks=("progress",))
     def download_to(
         self,
         bucket_name: str,
@@ -293,6 +306,7 @@ class Files(Namespace):
         check_target(target)
         return save(self.stream(bucket_name, path, max_bytes=max_bytes, progress=progress), target)
 
+    @blocking(opens=True, callbacks=("progress",))
     def stream(
         self,
         bucket_name: str,
@@ -336,6 +350,7 @@ def _check_name(name: str, what: str) -> None:
         raise InvalidRequestError(f"{what}: {error.message}") from None
 
 
+@blocking
 class RawFiles:
     """The calls of :class:`Files` with their whole answers."""
 

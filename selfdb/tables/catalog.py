@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Union
 
 from ..core.arguments import text
+from ..core.marks import blocking
 from ..core.namespace import Caller, Namespace, raw, reading, search_term, walk, window, writing
 from ..core.parsing import count_in, deletion, list_of, one
 from ..core.transport import Transport
@@ -35,6 +36,7 @@ class Tables(Namespace):
         self.columns = Columns(transport, dialect, call)
         self.data = TableData(transport, call)
 
+    @blocking
     def count(self, search: str | None = None) -> int:
         """How many tables the caller may see.
 
@@ -44,6 +46,7 @@ class Tables(Namespace):
         """
         return self._call(reading("/tables/count", ("search", search_term(search))), count_in)
 
+    @blocking
     def create(
         self, payload: Union[TableCreate, Mapping[str, Any]], *, idempotency_key: str | None = None
     ) -> TableRead:
@@ -68,6 +71,7 @@ class Tables(Namespace):
     def _create(self, body: dict[str, Any], key: str | None) -> TableRead:
         return self._call(writing("POST", "/tables/", self._dialect.table(body), key=key), _TABLE)
 
+    @blocking
     def list(
         self,
         *,
@@ -105,6 +109,7 @@ class Tables(Namespace):
         parsed = Tables(self._transport, self._dialect)  # whatever this one gives, a loop needs the items
         return walk(parsed.list, page_size, search=search, sort_by=sort_by, sort_order=sort_order)
 
+    @blocking
     def get(self, table_id: Id) -> TableRead:
         """One table.
 
@@ -115,6 +120,7 @@ class Tables(Namespace):
         """
         return self._call(reading(f"/tables/{segment(table_id, 'table_id')}"), _TABLE)
 
+    @blocking
     def get_by_name(self, name: str) -> TableRead:
         """The table that is called ``name``, found among those that the caller may see.
 
@@ -128,6 +134,7 @@ class Tables(Namespace):
                 return table
         raise NotFoundError(f"there is no table called {name!r}, or you may not see it", 404)
 
+    @blocking
     def update(
         self,
         table_id: Id,
@@ -145,6 +152,7 @@ class Tables(Namespace):
         path = f"/tables/{segment(table_id, 'table_id')}"
         return self._call(writing("PATCH", path, TableUpdate.of(payload).wire(), key=idempotency_key), _TABLE)
 
+    @blocking
     def delete(self, table_id: Id, *, idempotency_key: str | None = None) -> TableDeleteResponse:
         """Delete a table with its rows.
 
@@ -156,6 +164,7 @@ class Tables(Namespace):
         return self._call(request, deletion(TableDeleteResponse, "Table", table_id))
 
 
+@blocking
 class RawTables:
     """The calls of :class:`Tables` with their whole answers."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Union
 
+from ..core.marks import blocking
 from ..core.namespace import Caller, Namespace, raw, reading, writing
 from ..core.parsing import one
 from ..core.response import Response
@@ -36,6 +37,7 @@ class Columns(Namespace):
 
         return parse
 
+    @blocking
     def add(
         self,
         table_id: Id,
@@ -59,6 +61,7 @@ class Columns(Namespace):
             writing("POST", f"/tables/{table}/columns", body, key=idempotency_key), self._table_after(table)
         )
 
+    @blocking
     def update(
         self,
         table_id: Id,
@@ -82,6 +85,7 @@ class Columns(Namespace):
         body = self._dialect.column(ColumnUpdate.of(updates).wire())
         return self._call(writing("PATCH", path, body, key=idempotency_key), self._table_after(table))
 
+    @blocking
     def remove(self, table_id: Id, column_name: str, *, idempotency_key: str | None = None) -> TableRead:
         """Remove a column and what it holds.
 
@@ -96,6 +100,7 @@ class Columns(Namespace):
         return self._call(writing("DELETE", path, key=idempotency_key), self._table_after(table))
 
 
+@blocking
 class RawColumns:
     """The calls of :class:`Columns` with their whole answers."""
 

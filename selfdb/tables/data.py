@@ -7,6 +7,7 @@ from typing import Any
 
 from ..core.arguments import text, whole_number
 from ..core.bulk import BulkProgress, BulkReport, run_many
+from ..core.marks import blocking
 from ..core.namespace import Namespace, mapping_of, raw, reading, writing
 from ..core.parsing import deletion, one
 from ..core.response import Response
@@ -63,6 +64,7 @@ class TableData(Namespace):
     ``query(...).as_model(...)`` types them.
     """
 
+    @blocking
     def fetch(
         self,
         table_id: Id,
@@ -88,6 +90,7 @@ class TableData(Namespace):
         path = f"/tables/{segment(table_id, 'table_id')}/data"
         return self._call(reading(path, *page_query(search, sort_by, sort_order, page, page_size)), _PAGE)
 
+    @blocking
     def insert(self, table_id: Id, row: Any, *, idempotency_key: str | None = None) -> Row:
         """Insert one row.
 
@@ -102,6 +105,7 @@ class TableData(Namespace):
         path = f"/tables/{segment(table_id, 'table_id')}/data"
         return self._call(writing("POST", path, dict(_new_row(row)), key=idempotency_key), _row)
 
+    @blocking
     def update_row(
         self,
         table_id: Id,
@@ -126,6 +130,7 @@ class TableData(Namespace):
         query = (("id_column", text(id_column, "id_column", 100)),)
         return self._call(writing("PATCH", path, dict(_changes(updates)), query=query, key=idempotency_key), _row)
 
+    @blocking
     def delete_row(
         self, table_id: Id, row_id: Id, *, id_column: str = "id", idempotency_key: str | None = None
     ) -> RowDeleteResponse:
@@ -150,6 +155,7 @@ class TableData(Namespace):
         """
         return TableDataQueryBuilder(self._transport, segment(table_id, "table_id"))
 
+    @blocking(callbacks=("progress",), sources=("rows",))
     def insert_many(
         self, table_id: Id, rows: Iterable[Any], *, concurrency: int = 8, progress: BulkProgress | None = None
     ) -> BulkReport[Row]:
@@ -166,6 +172,7 @@ class TableData(Namespace):
         threads = whole_number(concurrency, "concurrency", 1, 64)
         return run_many(rows, lambda row: single.insert(table_id, row), threads, progress)
 
+    @blocking(callbacks=("progress",), sources=("row_ids",))
     def delete_many(
         self,
         table_id: Id,
@@ -185,6 +192,7 @@ class TableData(Namespace):
         )
 
 
+@blocking
 class RawTableData:
     """The calls of :class:`TableData` with their whole answers."""
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel
 
 from ..core.arguments import choice, text, whole_number
+from ..core.marks import blocking
 from ..core.namespace import reading, search_term, sort_direction
+from ..core.paging import Walk
 from ..core.parsing import one
 from ..core.transport import Transport
+from ..core.waits import END, Waiting, waiting
 from ..exceptions import InvalidRequestError
 from ..models import TableDataResponse
 
@@ -99,6 +103,7 @@ class TableDataQueryBuilder(Generic[RowT]):
         """Whether it asks for all rows: neither a search nor a page is set."""
         return self._search is None and self._page is None
 
+    @blocking
     def execute(self) -> TableDataResponse[RowT]:
         """Fetch the page; as often as one likes.
 
@@ -119,12 +124,14 @@ class TableDataQueryBuilder(Generic[RowT]):
     def __iter__(self) -> RowIterator[RowT]:
         return RowIterator(self)
 
+    @blocking
     def first(self) -> RowT | None:
         """The first row of the page that :meth:`execute` would fetch, or ``None``. Fetches one row."""
         before = ((self._page or 1) - 1) * (self._page_size or DEFAULT_PAGE_SIZE)
         rows = self._with(_page=before + 1, _page_size=1).execute().data
         return rows[0] if rows else None
 
+    @blocking
     def count(self) -> int:
         """How many rows match on all pages. Fetches one row."""
         return self._with(_page=1, _page_size=1).execute().total
@@ -153,36 +160,40 @@ class RowIterator(Generic[RowT]):
         if self.ordered_by_id:
             query = query.sort("id", "asc")
         self._query = query
-        self._rows = self._walk()
+        self._first_number = query._page or 1
+        self._seen: int | None = None
+        self._pages: Walk[TableDataResponse[RowT]] = Walk(self._fetch)
+        self._rows: deque[RowT] = deque()
 
     def __iter__(self) -> RowIterator[RowT]:
         return self
 
-    def __next__(self) -> RowT:
-        return next(self._rows)
-
-    def _walk(self) -> Iterator[RowT]:
-        for page in self.pages():
-            yield from page.data
+    @waiting
+    def __next__(self) -> Waiting[RowT]:
+        """The next row; at the end of a page the next one is fetched."""
+        while not self._rows:
+            page: Any = yield from self._pages.step()
+            if page is END:
+                return page  # type: ignore[no-any-return]
+            self._rows.extend(page.data)
+        return self._rows.popleft()
 
     def pages(self) -> Iterator[TableDataResponse[RowT]]:
         """The pages that are left."""
-        number = self._query._page or 1
-        seen: int | None = None
-        while True:
-            page = self._query.page(number).execute()
-            if self.total is not None and page.total != self.total and not self.total_changed:
-                self.total_changed = True
-                log.warning(
-                    "the rows of %s changed while they were walked; some may be missed or repeated", self._query._path
-                )
-            self.total = page.total
-            if not page.data:
-                return
-            # What came counts, not what was asked for: a server may give fewer rows a page than that.
-            seen = (number - 1) * page.page_size if seen is None else seen
-            seen += len(page.data)
-            yield page
-            if seen >= page.total:
-                return
-            number += 1
+        return self._pages
+
+    def _fetch(self, pages: int, _: int) -> tuple[Sequence[TableDataResponse[RowT]], bool]:
+        number = self._first_number + pages
+        page = self._query.page(number).execute()
+        if self.total is not None and page.total != self.total and not self.total_changed:
+            self.total_changed = True
+            log.warning(
+                "the rows of %s changed while they were walked; some may be missed or repeated", self._query._path
+            )
+        self.total = page.total
+        if not page.data:
+            return (), False
+        # What came counts, not what was asked for: a server may give fewer rows a page than that.
+        seen = (number - 1) * page.page_size if self._seen is None else self._seen
+        self._seen = seen + len(page.data)
+        return (page,), self._seen < page.total

@@ -25,7 +25,7 @@ ALLOWED: Dict[str, Set[str]] = {
     "storage": _NAMESPACE,
     "realtime": _NAMESPACE,
     "client": _CLIENT,
-    "aio": _CLIENT | {"client", *WINGS},
+    "aio": _CLIENT | {"", "client", *WINGS},
     **{wing: {"core", "exceptions"} for wing in WINGS},
     "": _CLIENT | {"client", "aio", *WINGS},
     "server": {"models", "exceptions", "_version"},

@@ -7,6 +7,7 @@ from typing import Any, List
 
 import pytest
 
+from selfdb.core.waits import finish
 from selfdb.exceptions import RealtimeError
 from selfdb.models import RealtimePayload
 from selfdb.realtime.events import EventStream
@@ -115,9 +116,9 @@ def test_a_silence_ends_the_loop_but_not_the_asking() -> None:
 
 def test_a_pause_ends_with_the_stream() -> None:
     events = stream()
-    assert events.pause(0.01)
+    assert finish(events.pause(0.01))
     threading.Timer(0.02, events.close).start()
-    assert not events.pause(15)
+    assert not finish(events.pause(15))
 
 
 def test_a_callback_cannot_wait() -> None:

@@ -1,0 +1,147 @@
+"""Worker threads of one event loop: calls hop to them and back with as few wake-ups as possible."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .call import Call, CallAbandoned, enter_call
+
+__all__ = ["Executor", "Job"]
+
+MAX_THREADS = 64
+"""As many as a client keeps connections."""
+
+IDLE_SECONDS = 30.0
+
+
+class Job(Call):
+    """A call on its way through a worker thread.
+
+    :ivar future: what the loop waits for; it is not given the outcome of a call that was given up.
+    """
+
+    __slots__ = ("arguments", "context", "error", "function", "future", "keywords", "result")
+
+    def __init__(
+        self,
+        future: asyncio.Future[Any],
+        function: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        keywords: Mapping[str, Any],
+    ) -> None:
+        super().__init__()
+        self.future = future
+        self.function = function
+        self.arguments = arguments
+        self.keywords = keywords
+        self.context = contextvars.copy_context()
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        """Make the call, on a worker thread, in the context of who asked for it."""
+        try:
+            self.result = self.context.run(self._run)
+        except BaseException as error:  # noqa: BLE001 - carried to who waits for it
+            self.error = error
+
+    def _run(self) -> Any:
+        enter_call(self)
+        try:
+            self.check()
+            return self.function(*self.arguments, **self.keywords)
+        finally:
+            self.finish()
+
+    def land(self) -> None:
+        """Give the outcome to who waits for it; on the loop."""
+        future, error = self.future, self.error
+        if future.done():
+            return
+        if error is None:
+            future.set_result(self.result)
+        elif isinstance(error, CallAbandoned):
+            future.cancel()
+        else:
+            future.set_exception(error)
+        self.error = None  # it leads to frames that lead here
+
+
+class Executor:
+    """At most 64 daemon threads, started as they are needed. ``submit`` belongs to the loop, ``close`` to anybody.
+
+    The standard executor is not used: the interpreter's exit waits for its threads, and each of its results wakes
+    the loop by itself.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._done: deque[Job] = deque()
+        self._waking = False
+        self._outstanding = 0
+        self._lock = threading.Lock()
+        self._threads = 0
+        self._closed = False
+
+    def submit(self, function: Callable[..., Any], arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> Job:
+        """Have ``function`` called by a worker; returns at once."""
+        job = Job(self.loop.create_future(), function, arguments, keywords)
+        with self._lock:
+            begins = self._outstanding >= self._threads < MAX_THREADS
+            self._threads += begins
+        if begins:
+            try:
+                threading.Thread(target=self._work, name="selfdb-aio", daemon=True).start()
+            except RuntimeError:  # there are too many in this process; those that we have go on
+                with self._lock:
+                    self._threads -= 1
+                    alone = not self._threads
+                if alone:
+                    raise
+        self._outstanding += 1
+        self._jobs.put(job)
+        return job
+
+    def _work(self) -> None:
+        while True:
+            try:
+                job = self._jobs.get(timeout=0 if self._closed else IDLE_SECONDS)
+            except queue.Empty:
+                with self._lock:
+                    if not self._jobs.empty():
+                        continue
+                    self._threads -= 1
+                    return
+            if job is None:
+                continue
+            job.run()
+            self._done.append(job)
+            del job  # an idle thread must not keep an answer alive
+            if not self._waking:
+                self._waking = True
+                try:
+                    self.loop.call_soon_threadsafe(self._land)
+                except RuntimeError:  # the loop is closed, and nobody waits any more
+                    self._done.clear()
+
+    def _land(self) -> None:
+        # First, so that a result which is too late for this round wakes the loop again.
+        self._waking = False
+        while self._done:
+            self._outstanding -= 1
+            self._done.popleft().land()
+
+    def close(self) -> None:
+        """Let the threads go when they have done what is queued. A later call has one started for itself."""
+        with self._lock:
+            self._closed = True
+            count = self._threads
+        for _ in range(count):
+            self._jobs.put(None)
