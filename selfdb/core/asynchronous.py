@@ -189,7 +189,10 @@ class Face:
         if name.startswith("_"):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         value = getattr(self._blocking, name)
-        if isinstance(value, types.MethodType) and mark_of(value.__func__) is not None:
+        mark = mark_of(value.__func__) if isinstance(value, types.MethodType) else None
+        if mark is not None and mark.kind == "inner":
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        if mark is not None:
             return getattr(self._bridge.face(value.__self__), value.__name__)  # another object's, as in raw answers
         return self._bridge.face(value)
 
@@ -197,7 +200,8 @@ class Face:
         setattr(self._blocking, name, value)
 
     def __dir__(self) -> list[str]:
-        return sorted({*object.__dir__(self), *dir(self._blocking)})
+        hidden = {name for name in dir(type(self._blocking)) if _inner(getattr(type(self._blocking), name))}
+        return sorted({*object.__dir__(self), *dir(self._blocking)} - hidden)
 
     def __repr__(self) -> str:
         return repr(self._blocking)
@@ -288,7 +292,7 @@ def _has_marks(blocking_class: type[Any]) -> bool:
             return True
         for value in vars(base).values():
             function = value.__func__ if isinstance(value, classmethod) else value
-            if inspect.isfunction(function) and mark_of(function) is not None:
+            if inspect.isfunction(function) and mark_of(function) is not None and not _inner(function):
                 return True
     return False
 
@@ -304,6 +308,8 @@ def _make(blocking_class: type[Any]) -> type[Face]:
         if base.__module__.startswith(("typing", "collections", "abc")):
             continue
         for name, value in vars(base).items():
+            if _inner(value):
+                continue
             if not name.startswith("_") or name in _DUNDERS:
                 members[name] = _member(name, value)
             elif name == "__iter__":
@@ -339,11 +345,17 @@ def _waits(function: Any) -> bool:
     return mark is not None and mark.kind != "passing"
 
 
+def _inner(value: Any) -> bool:
+    mark = mark_of(value) if inspect.isfunction(value) else None
+    return mark is not None and mark.kind == "inner"
+
+
 def _property(name: str, value: property) -> property:
     def get(self: Face) -> Any:
         return self._bridge.face(getattr(self._blocking, name))
 
-    return property(functools.wraps(value.fget)(get) if value.fget else None, doc=value.__doc__)
+    put = None if value.fset is None else lambda self, new: setattr(self._blocking, name, new)
+    return property(functools.wraps(value.fget)(get) if value.fget else None, put, doc=value.__doc__)
 
 
 def _passing(function: Callable[..., Any], mark: Mark | None) -> Callable[..., Any]:

@@ -7,7 +7,7 @@ import io
 import os
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol, Union
 
@@ -15,7 +15,7 @@ from ..exceptions import APIConnectionError, InvalidRequestError, NotFoundError,
 from .arguments import whole_number
 from .clock import Deadline
 from .exchange import MAX_ANSWER
-from .marks import blocking
+from .marks import blocking, inner
 from .request import Request
 from .retry import RetryBudget
 from .stream import Stream
@@ -81,11 +81,11 @@ class Download:
     def _begin(self) -> None:
         self.done = 0
         self._stream = self._open({"Accept-Encoding": "identity"})
-        self.status_code = self._stream.status_code
+        self.status_code: int = self._stream.status_code
         if self.status_code == 206:  # to a request for all of it
             self.close()
             raise self._signed(APIConnectionError("the server gave a part of the object where all of it was asked for"))
-        self.headers = self._stream.headers
+        self.headers: Mapping[str, str] = self._stream.headers
         encoded = self.headers.get("Content-Encoding", "identity").lower() != "identity"
         length = self.headers.get("Content-Length", "")
         self.total: int | None = int(length) if _LENGTH.match(length) and not encoded else None
@@ -123,6 +123,7 @@ class Download:
                 APIConnectionError("the object changed while it was downloaded; download it again")
             ) from None
 
+    @inner
     def next_block(self) -> bytes:
         """As ``next``, but a changed object is told apart so that the target can begin anew."""
         while True:
@@ -175,6 +176,7 @@ class Download:
             raise _Changed
         self._stream = stream
 
+    @inner
     def restart(self) -> None:
         """Begin anew with what is there now."""
         self.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar, overload
 
-__all__ = ["Mark", "blocking", "mark_of", "passing"]
+__all__ = ["Mark", "blocking", "inner", "mark_of", "passing"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -16,13 +16,15 @@ class Mark(NamedTuple):
     """How the awaitable face treats a method, or a class.
 
     :ivar kind: ``blocking`` (done by a worker thread), ``waiting`` (a generator of steps, see
-        :mod:`selfdb.core.waits`) or ``passing`` (called as it is).
+        :mod:`selfdb.core.waits`), ``passing`` (called as it is) or ``inner`` (the face has no such method).
     :ivar opens: whether it returns something to be closed or looped over, so that ``async with`` and ``async for``
         may stand before it without an ``await``.
     :ivar closes: whether it ends its object: once begun, nothing interrupts it.
     :ivar callbacks: its parameters that are callbacks; on a loop they may be coroutine functions.
     :ivar sources: its parameters that are iterables; on a loop they may be asynchronous ones.
     :ivar steps: the generator function itself, if it is ``waiting``.
+    :ivar asks: its parameters that its steps call with :func:`~selfdb.core.waits.ask`; on a loop they may be coroutine
+        functions.
     """
 
     kind: str
@@ -31,6 +33,7 @@ class Mark(NamedTuple):
     callbacks: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
     steps: Callable[..., Any] | None = None
+    asks: tuple[str, ...] = ()
 
 
 @overload
@@ -64,6 +67,11 @@ def passing(*, callbacks: tuple[str, ...] = ()) -> Callable[[F], F]:
     return _marker(Mark("passing", callbacks=callbacks))
 
 
+def inner(function: F) -> F:
+    """Mark a method that only other parts of this package call, though its name has no underscore."""
+    return _marker(Mark("inner"))(function)
+
+
 def _marker(mark: Mark) -> Callable[[F], F]:
     def set_mark(function: F) -> F:
         setattr(function, _NAME, mark)
@@ -72,9 +80,9 @@ def _marker(mark: Mark) -> Callable[[F], F]:
     return set_mark
 
 
-def set_steps(function: Callable[..., Any], steps: Callable[..., Any], opens: bool) -> None:
+def set_steps(function: Callable[..., Any], steps: Callable[..., Any], opens: bool, asks: tuple[str, ...]) -> None:
     """Mark ``function`` as what a thread makes of the generator function ``steps``."""
-    setattr(function, _NAME, Mark("waiting", opens, steps=steps))
+    setattr(function, _NAME, Mark("waiting", opens, steps=steps, asks=asks))
 
 
 def mark_of(thing: Any) -> Mark | None:

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
+from .marks import inner
 from .waits import END, Waiting, waiting, work
 
 __all__ = ["Walk", "walk_by_offset"]
@@ -37,6 +38,7 @@ class Walk(Iterator[T]):
         """The next item; at the end of a page the next one is fetched."""
         return self.step()
 
+    @inner
     def step(self) -> Waiting[T]:
         """A step of the loop; ``END`` behind the last item."""
         while not self._items:

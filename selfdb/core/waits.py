@@ -152,20 +152,22 @@ def waiting(function: Callable[P, Waiting[T]]) -> Callable[P, T]: ...
 
 
 @overload
-def waiting(*, opens: bool) -> Callable[[Callable[P, Waiting[T]]], Callable[P, T]]: ...
+def waiting(
+    *, opens: bool = ..., asks: tuple[str, ...] = ...
+) -> Callable[[Callable[P, Waiting[T]]], Callable[P, T]]: ...
 
 
-def waiting(function: Any = None, *, opens: bool = False) -> Any:
+def waiting(function: Any = None, *, opens: bool = False, asks: tuple[str, ...] = ()) -> Any:
     """A blocking function out of a generator function, which stays at hand for an event loop.
 
-    :param opens: see :class:`~selfdb.core.marks.Mark`.
+    Arguments as in :class:`~selfdb.core.marks.Mark`.
     """
     if function is None:
-        return functools.partial(_finishing, opens=opens)
-    return _finishing(function, opens=False)
+        return functools.partial(_finishing, opens=opens, asks=asks)
+    return _finishing(function, opens=False, asks=())
 
 
-def _finishing(function: Callable[..., Waiting[Any]], *, opens: bool) -> Callable[..., Any]:
+def _finishing(function: Callable[..., Waiting[Any]], *, opens: bool, asks: tuple[str, ...]) -> Callable[..., Any]:
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         result = finish(function(*args, **kwargs))
@@ -173,7 +175,7 @@ def _finishing(function: Callable[..., Waiting[Any]], *, opens: bool) -> Callabl
             raise StopIteration
         return result
 
-    set_steps(call, function, opens)
+    set_steps(call, function, opens, asks)
     returned = str(function.__annotations__.get("return", ""))
     if returned.startswith("Waiting["):  # what it returns to its caller
         call.__annotations__ = {**function.__annotations__, "return": returned[len("Waiting[") : -1]}

@@ -117,7 +117,7 @@ class Channel:
         self._handlers.add_stream(stream)
         return stream
 
-    @waiting
+    @waiting(asks=("predicate",))
     def wait_for(
         self,
         event: str,

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from ..core.dispatch import MAX_BYTES, MAX_ITEMS, Dispatcher, Full, Job
 from ..core.forks import renew_after_fork
-from ..core.marks import blocking, passing
+from ..core.marks import blocking, inner, passing
 from ..core.transport import Transport
 from ..core.waits import Waiting, waiting, work
 from ..core.websocket import Address, After, Link, LinkState
@@ -284,6 +284,7 @@ class Realtime:
     def _asked(self) -> bool:
         return self._link.runs_here() and self._link.state not in _OFF
 
+    @inner
     def address(self) -> Address:
         """Where to connect, with the tokens of this moment."""
         transport = self._transport
@@ -306,6 +307,7 @@ class Realtime:
             transport.secrets(),
         )
 
+    @inner
     def opened(self) -> None:
         """The connection stands."""
         with self._turn:
@@ -319,6 +321,7 @@ class Realtime:
             self._perform(self._machine.opened(self._clock.monotonic()))
             self._attempt.end()
 
+    @inner
     def received(self, opcode: int, data: bytes) -> None:
         """A message came."""
         try:
@@ -330,6 +333,7 @@ class Realtime:
             if self._asked():
                 self._perform(self._machine.frame(frame, self._clock.monotonic()), len(data))
 
+    @inner
     def ready_to_read(self) -> bool:
         """Whether the dispatcher takes more."""
         if not self._held:
@@ -338,6 +342,7 @@ class Realtime:
             self._put_held()
             return not self._held
 
+    @inner
     def tick(self) -> float | None:
         """Heartbeats, time-outs, tokens."""
         with self._turn as turn:
@@ -368,6 +373,7 @@ class Realtime:
         elif credentials.ends_soon():
             self._link.drop("the access token is about to end; connecting with the new one")
 
+    @inner
     def lost(self, error: SelfDBError) -> None:
         """The connection is gone."""
         with self._turn:
@@ -376,6 +382,7 @@ class Realtime:
                 self._attempt = Attempt()
                 self._perform(self._machine.lost(error))
 
+    @inner
     def refused(self, error: SelfDBError) -> After:
         """An attempt failed; whether another makes sense."""
         with self._turn:

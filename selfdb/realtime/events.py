@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 
+from ..core.marks import inner
 from ..core.waits import END, Signal, Waiting, until, waiting
 from ..exceptions import RealtimeError, SelfDBError
 from ..models import RealtimePayload
@@ -48,6 +49,7 @@ class EventStream(Iterator[RealtimePayload]):
         self._ended = False
         self._error: SelfDBError | None = None
 
+    @inner
     def put(self, event: RealtimePayload, mark: RealtimePayload) -> None:
         """Take an event; the oldest goes where there is no room, and ``mark`` takes its place."""
         with self._lock:
@@ -67,6 +69,7 @@ class EventStream(Iterator[RealtimePayload]):
             self._mark = mark
         self._changed.ring()
 
+    @inner
     def end(self, error: SelfDBError | None = None) -> None:
         """No more will come; the loop ends behind what is buffered, with ``error`` if there is one."""
         with self._lock:
@@ -74,6 +77,7 @@ class EventStream(Iterator[RealtimePayload]):
                 self._ended, self._error = True, error
         self._changed.ring()
 
+    @inner
     def pause(self, seconds: float) -> Waiting[bool]:
         """Wait without taking anything; ends at once, and false, when no more will come."""
         ended = yield from until(self._changed, lambda: self._ended, seconds)
@@ -87,6 +91,7 @@ class EventStream(Iterator[RealtimePayload]):
         event = yield from self.next_event()
         return END if event is None else event
 
+    @inner
     def next_event(self) -> Waiting[RealtimePayload | None]:
         """A step of the loop; ``None`` at its end."""
         event = yield from self._next()
