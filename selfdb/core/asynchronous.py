@@ -16,6 +16,7 @@ import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Mapping
 from typing import Any, Generic, TypeVar, cast
 
+from .call import CallAbandoned, shielded
 from .executor import Executor
 from .forks import renew_after_fork
 from .loops import LoopCallback, LoopSource, running_loop
@@ -79,12 +80,17 @@ class Bridge:
     ) -> Any:
         """What ``function`` gives on a worker thread. Cancelled, it is given up at once, unless shielded: then it is
         only not waited for."""
-        job = self.executor().submit(function, arguments, keywords)
+        executor = self.executor()
+        job = executor.submit(function, arguments, keywords)
         try:
             return await job.future
         except asyncio.CancelledError:
             if not shield:
                 job.abandon()
+            if isinstance(function, _Maker):
+                made = function.give_up()
+                if made is not None:
+                    executor.submit(made.close, (), {})
             raise
         finally:
             del job  # which leads to the error that leads here
@@ -160,6 +166,33 @@ async def _rung(pause: Pause) -> None:
         pause.signal.unwatch(wake)
         if timer is not None:
             timer.cancel()
+
+
+class _Maker:
+    """A function that makes something to be closed. What it made when nobody waits for it any more it closes."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+        self._lock = threading.Lock()
+        self._made: Any = None
+        self._given_up = False
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        made = self._function(*arguments, **keywords)
+        with self._lock:
+            if not self._given_up:
+                self._made = made
+                return made
+        with shielded():
+            made.close()
+        raise CallAbandoned
+
+    def give_up(self) -> Any:
+        """What is to be closed, if it has been made."""
+        with self._lock:
+            self._given_up = True
+            made, self._made = self._made, None
+        return made
 
 
 class Face:
@@ -388,7 +421,8 @@ def _awaited(function: Callable[..., Any]) -> Callable[..., Any]:
             close = functools.partial(_close, bridge, function, blocking)
             result = await bridge.work(close, arguments, keywords, shield=True)
         else:
-            result = await bridge.work(function, (blocking, *arguments), keywords)
+            do = _Maker(function) if mark.opens else function
+            result = await bridge.work(do, (blocking, *arguments), keywords)
         return self if result is blocking else bridge.face(result)
 
     return _opening(call) if mark.opens else call
@@ -419,7 +453,8 @@ def _class_method(function: Callable[..., Any]) -> Any:
     @functools.wraps(function)
     async def call(cls: type[Face], *arguments: Any, **keywords: Any) -> Any:
         bridge = Bridge()
-        bridge.root = await bridge.work(function, (cls._blocking_class, *arguments), keywords)
+        do = _Maker(function) if mark.opens else function
+        bridge.root = await bridge.work(do, (cls._blocking_class, *arguments), keywords)
         face = cls._of(bridge.root, bridge)
         bridge._faces[id(bridge.root)] = face
         return face

@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import re
+import threading
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,12 +16,13 @@ from ..exceptions import APIConnectionError, InvalidRequestError, NotFoundError,
 from .arguments import whole_number
 from .clock import Deadline
 from .exchange import MAX_ANSWER
-from .marks import blocking, inner
+from .marks import inner
 from .request import Request
 from .retry import RetryBudget
 from .stream import Stream
 from .transport import Transport
 from .upload import Progress
+from .waits import END, Waiting, waiting, work
 
 __all__ = ["BLOCK_SIZE", "Download", "DownloadTarget", "SupportsWrite", "check_target", "read_all", "save"]
 
@@ -50,7 +52,8 @@ class Download:
     """An iterator over the blocks of a body; a context manager that lets go of the connection.
 
     A connection that breaks is opened again for the rest (``Range``), provided the object is still the
-    same (``If-Range``). Belongs to one thread.
+    same (``If-Range``). A step that is interrupted loses no byte: the next one goes on where it was. Belongs to one
+    thread.
 
     :ivar total: bytes to come in all, or ``None`` while unknown.
     :ivar done: bytes handed out.
@@ -76,6 +79,10 @@ class Download:
         # One for the whole download: a resumed one does not get its time anew.
         self._deadline = Deadline(transport.options.stream_deadline, transport.pool.clock)
         self._stream: Stream | None = None
+        self._interrupted = self._over = False
+        self._block: bytes | None = None
+        """Fetched, and not handed out so far."""
+        self._turn = threading.RLock()  # a step that was given up may still be on its way out
         self._begin()
 
     def _begin(self) -> None:
@@ -109,25 +116,55 @@ class Download:
     def __iter__(self) -> Iterator[bytes]:
         return self
 
-    @blocking
-    def __next__(self) -> bytes:
+    @waiting
+    def __next__(self) -> Waiting[bytes]:
         """The next block.
 
         :raises APIConnectionError: if it broke off and could not be resumed, or the object has changed meanwhile.
         :raises ResponseTooLargeError: beyond ``max_bytes``.
         """
-        try:
-            return self.next_block()
-        except _Changed:
-            raise self._signed(
-                APIConnectionError("the object changed while it was downloaded; download it again")
-            ) from None
+        if self._block is None:
+            yield from work(self._fetch)
+        block, self._block = self._block, None
+        return END if block is None else block
+
+    def _fetch(self) -> None:
+        """Have a block in ``_block``, unless there is none any more."""
+        with self._turn:
+            done = self.done
+            try:
+                if self._block is None:
+                    self._block = self.next_block()
+            except StopIteration:
+                return
+            except _Changed:
+                raise self._signed(
+                    APIConnectionError("the object changed while it was downloaded; download it again")
+                ) from None
+            except Exception:
+                raise
+            except BaseException:  # given up, or Ctrl-C: what had been read is fetched again
+                self.done, self._interrupted = done, True
+                self._let_go()
+                raise
+            finally:
+                if self._over:  # closed meanwhile
+                    self._let_go()
+
+    def _go_on(self) -> None:
+        """Open the connection again after a step that was interrupted."""
+        if self._tag is None:
+            raise self._signed(APIConnectionError("the download was interrupted, and this one cannot be resumed"))
+        self._reopen(self._tag)
+        self._interrupted = False
 
     @inner
     def next_block(self) -> bytes:
         """As ``next``, but a changed object is told apart so that the target can begin anew."""
         while True:
-            if self._stream is None:
+            if self._interrupted and not self._over:
+                self._go_on()
+            if self._stream is None or self._over:
                 raise StopIteration
             try:
                 block = self._stream.read(self._block_size)
@@ -151,7 +188,7 @@ class Download:
 
     def _resume(self, error: APIConnectionError) -> None:
         """Go on behind the last byte that came, or raise ``error``."""
-        self.close()
+        self._let_go()
         retry, budget = self._transport.options.retry, self._transport.pool.budget
         pause = retry.delay(self._failures)
         self._signed(error)
@@ -161,7 +198,10 @@ class Download:
             raise error
         self._transport.lifeline.sleep(pause)
         self._failures += 1
-        headers = {"Accept-Encoding": "identity", "Range": f"bytes={self.done}-", "If-Range": self._tag}
+        self._reopen(self._tag)
+
+    def _reopen(self, tag: str) -> None:
+        headers = {"Accept-Encoding": "identity", "Range": f"bytes={self.done}-", "If-Range": tag}
         try:
             stream = self._open(headers)
         except SelfDBError as refused:
@@ -179,7 +219,7 @@ class Download:
     @inner
     def restart(self) -> None:
         """Begin anew with what is there now."""
-        self.close()
+        self._let_go()
         self._begin()
 
     def _too_large(self) -> ResponseTooLargeError:
@@ -193,7 +233,12 @@ class Download:
         return error
 
     def close(self) -> None:
-        """Let go of the connection. Idempotent."""
+        """End the loop and let go of the connection. Idempotent."""
+        self._over = True
+        self._block = None
+        self._let_go()
+
+    def _let_go(self) -> None:
         stream, self._stream = self._stream, None
         if stream is not None:
             stream.close()

@@ -39,6 +39,9 @@ class Stream:
             return self._answer.raw.read(size, decode_content=True) or b""
         except Exception as error:
             raise self._failed(error) from error
+        except BaseException:
+            self.close()
+            raise
 
     def _failed(self, error: Exception) -> SelfDBError:
         self.close()

@@ -161,7 +161,7 @@ class RowIterator(Generic[RowT]):
             query = query.sort("id", "asc")
         self._query = query
         self._first_number = query._page or 1
-        self._seen: int | None = None
+        self._before: dict[int, int] = {}
         self._pages: Walk[TableDataResponse[RowT]] = Walk(self._fetch)
         self._rows: deque[RowT] = deque()
 
@@ -193,7 +193,11 @@ class RowIterator(Generic[RowT]):
         self.total = page.total
         if not page.data:
             return (), False
-        # What came counts, not what was asked for: a server may give fewer rows a page than that.
-        seen = (number - 1) * page.page_size if self._seen is None else self._seen
-        self._seen = seen + len(page.data)
-        return (page,), self._seen < page.total
+        # What came counts, not what was asked for: a server may give fewer rows a page than that. By page, since one
+        # whose loop was interrupted before it had it is fetched again.
+        before = self._before.get(pages)
+        if before is None:
+            before = (number - 1) * page.page_size
+        behind = before + len(page.data)
+        self._before = {pages: before, pages + 1: behind}
+        return (page,), behind < page.total
