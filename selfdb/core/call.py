@@ -12,6 +12,7 @@ __all__ = [
     "CallAbandoned",
     "Visit",
     "acting_thread",
+    "away",
     "current_call",
     "enter_call",
     "enter_visit",
@@ -71,11 +72,35 @@ class Call:
         with self._lock:
             self.check()
             self._ends.append(end)
+        self.leave()
 
     def over(self, end: Callable[[], object]) -> None:
         """Leave the wait; ``end`` is not called any more."""
         with self._lock:
             self._ends.remove(end)
+        self.come_back()
+
+    def leave(self) -> None:
+        """The calling thread goes to wait for something; leaves may be nested."""
+
+    def come_back(self) -> None:
+        """It goes on."""
+
+
+class _Shield(Call):
+    """Stands for a call in a part of it that nothing may interrupt."""
+
+    __slots__ = ("_inner",)
+
+    def __init__(self, inner: Call) -> None:
+        super().__init__()
+        self._inner = inner
+
+    def leave(self) -> None:
+        self._inner.leave()
+
+    def come_back(self) -> None:
+        self._inner.come_back()
 
 
 _call: ContextVar[Call | None] = ContextVar("selfdb_call", default=None)
@@ -96,11 +121,26 @@ def enter_call(call: Call) -> None:
 @contextlib.contextmanager
 def shielded() -> Iterator[None]:
     """Let nobody interrupt what happens inside: others wait for its outcome too."""
-    token = _call.set(None)
+    call = current_call()
+    token = _call.set(None if call is None else _Shield(call))
     try:
         yield
     finally:
         _call.reset(token)
+
+
+@contextlib.contextmanager
+def away() -> Iterator[None]:
+    """Wait inside for something that cannot be ended from outside."""
+    call = current_call()
+    if call is None:
+        yield
+        return
+    call.leave()
+    try:
+        yield
+    finally:
+        call.come_back()
 
 
 @contextlib.contextmanager

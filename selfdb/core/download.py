@@ -14,6 +14,7 @@ from typing import Any, Protocol, Union
 
 from ..exceptions import APIConnectionError, InvalidRequestError, NotFoundError, ResponseTooLargeError, SelfDBError
 from .arguments import whole_number
+from .call import away
 from .clock import Deadline
 from .exchange import MAX_ANSWER
 from .marks import inner
@@ -318,7 +319,8 @@ def save(download: Download, target: DownloadTarget) -> int:
             with os.fdopen(handle, "wb") as file:
                 size = _pour(download, file.write, _rewinder(file))
                 file.flush()
-                os.fsync(file.fileno())
+                with away():
+                    os.fsync(file.fileno())
             beside.replace(path)
         except BaseException:
             with contextlib.suppress(FileNotFoundError):

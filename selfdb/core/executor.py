@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import os
 import queue
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from .call import Call, CallAbandoned, enter_call
+from .places import Places
 
 __all__ = ["Executor", "Job"]
 
@@ -19,6 +22,9 @@ MAX_THREADS = 64
 
 IDLE_SECONDS = 30.0
 
+PLACES = 1 if getattr(sys, "_is_gil_enabled", lambda: True)() else max(1, (os.cpu_count() or 1) // 2)
+"""Threads that may compute at a time, see :class:`~selfdb.core.places.Places`."""
+
 
 class Job(Call):
     """A call on its way through a worker thread.
@@ -26,16 +32,33 @@ class Job(Call):
     :ivar future: what the loop waits for; it is not given the outcome of a call that was given up.
     """
 
-    __slots__ = ("arguments", "context", "error", "function", "future", "keywords", "result")
+    __slots__ = (
+        "_away",
+        "_has_place",
+        "_places",
+        "_thread",
+        "arguments",
+        "context",
+        "error",
+        "function",
+        "future",
+        "keywords",
+        "result",
+    )
 
     def __init__(
         self,
         future: asyncio.Future[Any],
+        places: Places,
         function: Callable[..., Any],
         arguments: tuple[Any, ...],
         keywords: Mapping[str, Any],
     ) -> None:
         super().__init__()
+        self._places = places
+        self._has_place = False
+        self._thread = 0
+        self._away = 0
         self.future = future
         self.function = function
         self.arguments = arguments
@@ -44,8 +67,13 @@ class Job(Call):
         self.result: Any = None
         self.error: BaseException | None = None
 
-    def run(self) -> None:
-        """Make the call, on a worker thread, in the context of who asked for it."""
+    def run(self, begun: Callable[[], object]) -> None:
+        """Make the call, on a worker thread, in the context of who asked for it.
+
+        :param begun: called when there is a place for it.
+        """
+        self._has_place = self._places.take(begins=True)
+        begun()
         try:
             self.result = self.context.run(self._run)
         except BaseException as error:  # noqa: BLE001 - carried to who waits for it
@@ -53,11 +81,32 @@ class Job(Call):
 
     def _run(self) -> Any:
         enter_call(self)
+        self._thread = threading.get_ident()
         try:
             self.check()
             return self.function(*self.arguments, **self.keywords)
         finally:
+            self._give_place()
             self.finish()
+
+    def leave(self) -> None:
+        """It waits: another thread may compute meanwhile."""
+        if threading.get_ident() == self._thread:  # and not one that the call has started
+            self._away += 1
+            if self._away == 1:
+                self._give_place()
+
+    def come_back(self) -> None:
+        """It has waited, and wants to compute again."""
+        if threading.get_ident() == self._thread:
+            self._away -= 1
+            if self._away == 0:
+                self._has_place = self._places.take(begins=False)
+
+    def _give_place(self) -> None:
+        if self._has_place:
+            self._has_place = False
+            self._places.give()
 
     def land(self) -> None:
         """Give the outcome to who waits for it; on the loop."""
@@ -85,43 +134,56 @@ class Executor:
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._done: deque[Job] = deque()
         self._waking = False
-        self._outstanding = 0
+        self._places = Places(PLACES)
         self._lock = threading.Lock()
         self._threads = 0
+        self._idle = 0
+        self._growing = False
         self._closed = False
 
     def submit(self, function: Callable[..., Any], arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> Job:
         """Have ``function`` called by a worker; returns at once."""
-        job = Job(self.loop.create_future(), function, arguments, keywords)
-        with self._lock:
-            begins = self._outstanding >= self._threads < MAX_THREADS
-            self._threads += begins
-        if begins:
-            try:
-                threading.Thread(target=self._work, name="selfdb-aio", daemon=True).start()
-            except RuntimeError:  # there are too many in this process; those that we have go on
-                with self._lock:
-                    self._threads -= 1
-                    alone = not self._threads
-                if alone:
-                    raise
-        self._outstanding += 1
+        job = Job(self.loop.create_future(), self._places, function, arguments, keywords)
         self._jobs.put(job)
+        self._grow()
         return job
 
+    def _grow(self) -> None:
+        """Start a thread if there is more to do than there are idle ones, and none is just about to start."""
+        with self._lock:
+            if self._growing or self._threads >= MAX_THREADS or self._jobs.qsize() <= self._idle:
+                return
+            self._growing = True
+            self._threads += 1
+        try:
+            threading.Thread(target=self._work, name="selfdb-aio", daemon=True).start()
+        except RuntimeError:  # there are too many in this process
+            with self._lock:
+                self._growing = False
+                self._threads -= 1
+                alone = not self._threads
+            if alone:
+                raise  # else those that we have go on
+
     def _work(self) -> None:
+        begins = True
         while True:
+            with self._lock:
+                self._idle += 1
+                if begins:
+                    begins = self._growing = False
             try:
                 job = self._jobs.get(timeout=0 if self._closed else IDLE_SECONDS)
             except queue.Empty:
-                with self._lock:
+                job = None
+            with self._lock:
+                self._idle -= 1
+                if job is None:
                     if not self._jobs.empty():
                         continue
-                    self._threads -= 1
+                    self._threads -= 1  # idle for long, or sent away
                     return
-            if job is None:
-                continue
-            job.run()
+            job.run(self._grow)
             self._done.append(job)
             del job  # an idle thread must not keep an answer alive
             if not self._waking:
@@ -135,7 +197,6 @@ class Executor:
         # First, so that a result which is too late for this round wakes the loop again.
         self._waking = False
         while self._done:
-            self._outstanding -= 1
             self._done.popleft().land()
 
     def close(self) -> None:

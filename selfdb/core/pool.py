@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import ssl
 import threading
@@ -14,6 +15,7 @@ from requests.auth import AuthBase
 from requests.utils import select_proxy
 
 from ..exceptions import InvalidRequestError
+from .call import away
 from .clock import SYSTEM_CLOCK, Clock, Deadline
 from .forks import renew_after_fork
 from .http import CALL, Bounds, ClientSession, Verify, bounded, tls_context
@@ -117,7 +119,9 @@ class Pool:
         if connect == 0 or read == 0:  # which urllib3 takes for a mistake
             raise requests.ConnectTimeout("the deadline has passed")
         try:
-            return session.send(prepared, timeout=(connect, read), allow_redirects=False, **settings)
+            # On a session of the user's we do not see when it waits.
+            with contextlib.nullcontext() if self._theirs is None else away():
+                return session.send(prepared, timeout=(connect, read), allow_redirects=False, **settings)
         except requests.HTTPError as error:
             if error.response is None:
                 raise

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol, Union
 
 from ..exceptions import APITimeoutError, InvalidRequestError, SelfDBError
+from .call import away
 
 try:
     import fcntl
@@ -125,7 +126,8 @@ class FileStore:
             with os.fdopen(handle, "w", encoding="utf-8") as file:
                 file.write(value)
                 file.flush()
-                os.fsync(file.fileno())
+                with away():
+                    os.fsync(file.fileno())
             Path(name).replace(self._path)
         except BaseException:
             with contextlib.suppress(FileNotFoundError):
@@ -153,7 +155,8 @@ class FileStore:
         :raises APITimeoutError: when another holder keeps it for longer than ``timeout`` seconds.
         :raises SelfDBError: if there can be no lock beside the file.
         """
-        handle = self._locked(timeout)
+        with away():
+            handle = self._locked(timeout)
         try:
             yield
         finally:
