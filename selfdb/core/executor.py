@@ -144,7 +144,8 @@ class Executor:
     def submit(self, function: Callable[..., Any], arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> Job:
         """Have ``function`` called by a worker; returns at once."""
         job = Job(self.loop.create_future(), self._places, function, arguments, keywords)
-        self._jobs.put(job)
+        with self._lock:  # or it could be put behind the last word of a queue that nobody asks any more
+            self._jobs.put(job)
         self._grow()
         return job
 
@@ -166,23 +167,25 @@ class Executor:
                 raise  # else those that we have go on
 
     def _work(self) -> None:
-        begins = True
+        jobs, begins = self._jobs, True
         while True:
             with self._lock:
                 self._idle += 1
                 if begins:
                     begins = self._growing = False
             try:
-                job = self._jobs.get(timeout=0 if self._closed else IDLE_SECONDS)
+                job = jobs.get(timeout=0 if self._closed and jobs is self._jobs else IDLE_SECONDS)
+                ended = False
             except queue.Empty:
-                job = None
+                job, ended = None, True
             with self._lock:
                 self._idle -= 1
-                if job is None:
-                    if not self._jobs.empty():
-                        continue
-                    self._threads -= 1  # idle for long, or sent away
+                if ended and jobs.empty() and jobs is self._jobs:
+                    self._threads -= 1
                     return
+            if job is None:
+                jobs = self._jobs
+                continue
             job.run(self._grow)
             self._done.append(job)
             del job  # an idle thread must not keep an answer alive
@@ -203,6 +206,7 @@ class Executor:
         """Let the threads go when they have done what is queued. A later call has one started for itself."""
         with self._lock:
             self._closed = True
-            count = self._threads
-        for _ in range(count):
-            self._jobs.put(None)
+            # Each thread takes one word of the end from the queue that it knows, and none that is another's.
+            jobs, self._jobs = self._jobs, queue.SimpleQueue()
+            for _ in range(self._threads):
+                jobs.put(None)
