@@ -78,6 +78,8 @@ class Job(Call):
             self.result = self.context.run(self._run)
         except BaseException as error:  # noqa: BLE001 - carried to who waits for it
             self.error = error
+        # The context leads here, and what a large answer or body takes is not to wait for the garbage collector.
+        del self.context, self.function, self.arguments, self.keywords
 
     def _run(self) -> Any:
         enter_call(self)
@@ -110,16 +112,19 @@ class Job(Call):
 
     def land(self) -> None:
         """Give the outcome to who waits for it; on the loop."""
-        future, error = self.future, self.error
-        if future.done():
-            return
-        if error is None:
-            future.set_result(self.result)
-        elif isinstance(error, CallAbandoned):
-            future.cancel()
-        else:
-            future.set_exception(error)
-        self.error = None  # it leads to frames that lead here
+        future, result, error = self.future, self.result, self.error
+        self.result = self.error = None  # the latter leads to frames that lead here
+        try:
+            if future.done():
+                return
+            if error is None:
+                future.set_result(result)
+            elif isinstance(error, CallAbandoned):
+                future.cancel()
+            else:
+                future.set_exception(error)
+        finally:
+            del error
 
 
 class Executor:
