@@ -1,6 +1,6 @@
-"""A FastAPI application: one client of `selfdb.aio` for the program, the visitor's own user in each request. Run it with
-``uvicorn --app-dir examples --factory fastapi_app:create_app``, SELFDB_URL and SELFDB_API_KEY. /login answers e-mail and
-password with a token, to be sent as a bearer; /notes/NAME has the rows of a table; /notes/NAME/live, their changes."""
+"""A FastAPI application: one client of `selfdb.aio` for the program, the visitor's own user in each request. Run it by
+``uvicorn --app-dir examples --factory fastapi_app:create_app``, with SELFDB_URL and SELFDB_API_KEY. /login answers
+e-mail and password with a token, to be sent as a bearer; /notes/NAME has a table's rows, and /live its changes."""
 
 import asyncio
 import json
