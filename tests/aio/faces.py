@@ -1,0 +1,56 @@
+"""One object of every class that has a face, both ways, made without a server."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, Dict
+
+import selfdb.aio
+from selfdb.core.asynchronous import Bridge
+from selfdb.core.clock import SYSTEM_CLOCK
+from selfdb.core.download import Download
+from selfdb.core.marks import mark_of
+from selfdb.core.namespace import reading
+from selfdb.core.paging import Walk
+from selfdb.realtime.follow import Follower
+
+HOMES: Dict[str, str] = vars(selfdb.aio)["HOMES"]
+
+
+def faces() -> Dict[str, Any]:
+    """The face of one object of each class, by the name of the class. None of them was used."""
+    db = selfdb.aio.SelfDB("http://127.0.0.1:9", "key", max_retries=0)
+    channel, query, raw = db.realtime.channel("table:notes"), db.tables.data.query("notes"), db.with_raw_response
+    stream: Any = channel.events()
+    blocking_query: Any = query
+    made = [
+        *(db, db.auth, db.auth.users, db.tables, db.tables.columns, db.tables.data, query, query.__aiter__()),
+        *(db.storage, db.storage.buckets, db.storage.files, db.realtime, channel, stream),
+        *(raw, raw.auth, raw.auth.users, raw.tables, raw.tables.columns, raw.tables.data),
+        *(raw.storage, raw.storage.buckets, raw.storage.files),
+        Bridge().face(Walk(lambda pages, items: ((), False))),
+        Bridge().face(Follower(stream._blocking, blocking_query._blocking, "id", "notes")),
+        Bridge().face(_download()),
+    ]
+    return {type(face).__name__: face for face in made}
+
+
+def _download() -> Download:
+    answer = SimpleNamespace(status_code=200, headers={"Content-Length": "0"}, close=lambda: None)
+    transport: Any = SimpleNamespace(
+        options=SimpleNamespace(stream_deadline=None),
+        pool=SimpleNamespace(clock=SYSTEM_CLOCK),
+        open=lambda request, deadline: answer,
+    )
+    return Download(transport, reading("/"))
+
+
+def public(thing: Any) -> Dict[str, Any]:
+    """The public attributes of an object, by name."""
+    return {name: getattr(thing, name) for name in dir(thing) if not name.startswith("_")}
+
+
+def is_inner(method: Any) -> bool:
+    """Whether a method is for the package alone."""
+    mark = mark_of(getattr(method, "__func__", method))
+    return mark is not None and mark.kind == "inner"

@@ -1,0 +1,68 @@
+"""Whether a method waits for the network or a thread, as its source shows, whatever its mark says."""
+
+from __future__ import annotations
+
+import ast
+from typing import Iterator, Optional, Set
+
+from selfdb.core.marks import mark_of
+from tests.aio.stubs import class_method
+
+WAITS = frozenset({"exchange", "open", "read", "wait", "sleep", "execute", "login", "connect", "disconnect"})
+"""Methods of other objects that wait."""
+
+ENDS = ("link.close", "pool.close")
+"""Ends that wait for what they end."""
+
+FUNCTIONS = frozenset({"finish", "run_many", "read_all", "save", "work", "Download"})
+"""Functions that wait, and a class that opens a connection when it is made."""
+
+LOOPS = frozenset({"iter", "pages", "events", "follow", "query", "stream"})
+"""What is harmless to make, and waits when it is looped over."""
+
+
+def reaches(cls: type, name: str, seen: Optional[Set[str]] = None) -> Optional[str]:
+    """The expression by which the method ``name`` of ``cls``, or a method of its own that it calls, waits; ``None`` if
+    it does not. What it only hands on to be called later, in a lambda or an inner function, is not its own waiting."""
+    seen = set() if seen is None else seen
+    seen.add(name)
+    method = class_method(cls, name)
+    if method is None:
+        return None
+    if method.node.returns is not None and ast.unparse(method.node.returns).startswith("Waiting["):
+        return f"def {name}() -> {ast.unparse(method.node.returns)}"
+    for node in _own(method.node):
+        found = _waits(cls, node, seen)
+        if found is not None:
+            return found
+    return None
+
+
+def _own(function: ast.AST) -> Iterator[ast.AST]:
+    """What is done in a function itself."""
+    for child in ast.iter_child_nodes(function):
+        if not isinstance(child, (ast.FunctionDef, ast.Lambda)):
+            yield child
+            yield from _own(child)
+
+
+def _waits(cls: type, node: ast.AST, seen: Set[str]) -> Optional[str]:
+    if isinstance(node, (ast.For, ast.comprehension)) and isinstance(node.iter, ast.Call):
+        looped = node.iter.func
+        if isinstance(looped, ast.Attribute) and looped.attr in LOOPS:
+            return f"for ... in {ast.unparse(node.iter)}"
+    if not isinstance(node, ast.Call):
+        return None
+    called = ast.unparse(node.func)
+    if isinstance(node.func, ast.Name):
+        return called if called in FUNCTIONS else None
+    if not isinstance(node.func, ast.Attribute):
+        return None
+    if called == "self._call" or node.func.attr in WAITS or called.endswith(ENDS):
+        return called
+    if called != f"self.{node.func.attr}" or node.func.attr in seen:
+        return None
+    mark = mark_of(getattr(cls, node.func.attr, None))
+    if mark is not None and mark.kind in ("blocking", "waiting"):
+        return called
+    return reaches(cls, node.func.attr, seen)
