@@ -132,6 +132,23 @@ def test_docstrings_are_there(name: str, made: Dict[str, Any]) -> None:
         assert getattr(type(face), member).__doc__ == getattr(blocking_class(name), member).__doc__, member
 
 
+def settable(thing: type) -> List[str]:
+    return [name for name, value in inspect.getmembers(thing) if isinstance(value, property) and value.fset]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_same_properties_may_be_set(name: str, made: Dict[str, Any]) -> None:
+    assert settable(type(made[name])) == settable(blocking_class(name))
+
+
+def test_setting_a_property_sets_it(made: Dict[str, Any]) -> None:
+    db = made["SelfDB"]
+    db.access_token = "one"
+    assert db._blocking.access_token == "one"
+    type(db).access_token.fset(db, "two")
+    assert db.access_token == db._blocking.access_token == "two"
+
+
 # Marks
 
 
