@@ -454,7 +454,11 @@ def _class_method(function: Callable[..., Any]) -> Any:
     async def call(cls: type[Face], *arguments: Any, **keywords: Any) -> Any:
         bridge = Bridge()
         do = _Maker(function) if mark.opens else function
-        bridge.root = await bridge.work(do, (cls._blocking_class, *arguments), keywords)
+        try:
+            bridge.root = await bridge.work(do, (cls._blocking_class, *arguments), keywords)
+        except BaseException:
+            bridge.close()  # there is no client that could be closed
+            raise
         face = cls._of(bridge.root, bridge)
         bridge._faces[id(bridge.root)] = face
         return face

@@ -154,6 +154,8 @@ class Download:
 
     def _go_on(self) -> None:
         """Open the connection again after a step that was interrupted."""
+        if self.total is not None and self.done >= self.total:
+            return  # there is no more
         if self._tag is None:
             raise self._signed(APIConnectionError("the download was interrupted, and this one cannot be resumed"))
         self._reopen(self._tag)

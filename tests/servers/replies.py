@@ -235,7 +235,10 @@ class _Handler(BaseHTTPRequestHandler):
         if "chunked" in (self.headers.get("Transfer-Encoding") or "").lower():
             whole = b""
             while True:
-                size = int(self.rfile.readline().split(b";")[0], 16)
+                head = self.rfile.readline()
+                if not head:
+                    raise ConnectionResetError("the client left in the middle of its body")
+                size = int(head.split(b";")[0], 16)
                 chunk = self.rfile.read(size)
                 self.rfile.readline()
                 if not size:
