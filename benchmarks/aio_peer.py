@@ -1,0 +1,104 @@
+"""One client under measurement, in a process of its own: ``python aio_peer.py NAME URL``.
+
+Reads lines of "CONCURRENCY SECONDS" and answers each with a line of JSON: calls that were done and that failed, seconds
+of wall and of CPU time, and the 99th percentile of how late the event loop came to a timer meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import sys
+import time
+from typing import Any, AsyncIterator, Awaitable, Callable, Dict, List
+
+Call = Callable[[], Awaitable[Any]]
+
+
+@contextlib.asynccontextmanager
+async def call_of(name: str, url: str) -> AsyncIterator[Call]:
+    """A call of ``GET /users/me`` as the client ``name`` makes it, whose connections live as long as the block."""
+    if name == "selfdb.aio":
+        from selfdb.aio import SelfDB
+
+        async with SelfDB(url, "bench-key") as db:
+            db.access_token = "bench-token"
+            yield db.auth.me
+    elif name == "sdk-0.0.5":
+        from selfdb import SelfDB as Published  # its own environment has this one
+
+        client = Published(base_url=url, api_key="bench-key")
+        yield client.auth.me  # type: ignore[misc]
+    elif name == "httpx":
+        import httpx
+
+        limits = httpx.Limits(max_connections=64, max_keepalive_connections=64)
+        async with httpx.AsyncClient(base_url=url, limits=limits, timeout=None) as client:
+
+            async def get() -> Any:
+                return (await client.get("/users/me", headers={"X-API-Key": "bench-key"})).json()
+
+            yield get
+    elif name == "aiohttp":
+        import aiohttp
+
+        connector = aiohttp.TCPConnector(limit=64)
+        async with aiohttp.ClientSession(connector=connector, headers={"X-API-Key": "bench-key"}) as session:
+
+            async def get() -> Any:
+                async with session.get(url + "/users/me") as answer:
+                    return await answer.json()
+
+            yield get
+    else:
+        raise SystemExit(f"unknown client {name}")
+
+
+async def measure(call: Call, concurrency: int, seconds: float) -> Dict[str, float]:
+    """As many calls as there is time for, ``concurrency`` at a time. What is under way at the end does not count."""
+    lags: List[float] = []
+    done = failed = 0
+
+    async def worker() -> None:
+        nonlocal done, failed
+        while True:
+            try:
+                await call()
+                done += 1
+            except Exception:
+                failed += 1
+
+    async def watch() -> None:
+        while True:
+            due = time.perf_counter() + 0.005
+            await asyncio.sleep(0.005)
+            lags.append(time.perf_counter() - due)
+
+    wall, cpu = time.perf_counter(), time.process_time()
+    tasks = [asyncio.ensure_future(watch()), *(asyncio.ensure_future(worker()) for _ in range(concurrency))]
+    await asyncio.sleep(seconds)
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    counted = {"done": done, "failed": failed, "wall": wall, "cpu": cpu}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    lags.sort()
+    return {**counted, "lag_p99": lags[int(len(lags) * 0.99)] if lags else wall}
+
+
+async def main(name: str, url: str) -> None:
+    """Serve measurements until standard input ends."""
+    async with call_of(name, url) as call:
+        await measure(call, 10, 0.2)
+        print("ready", flush=True)
+        while True:
+            line = await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
+            if not line.strip():
+                return
+            concurrency, seconds = line.split()
+            print(json.dumps(await measure(call, int(concurrency), float(seconds))), flush=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:3]))
