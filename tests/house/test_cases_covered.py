@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from pathlib import Path
 from typing import Dict, List, Set
@@ -12,7 +13,7 @@ import pytest
 TESTS = Path(__file__).parents[1]
 CASES = set(range(1, 126))
 
-ELSEWHERE = {100: "the awaitable face of the client; what there is of it here is that a call blocks and needs no loop"}
+ELSEWHERE: Dict[int, str] = {}
 """Cases that are proven only in part so far, with the reason."""
 
 NUMBER = re.compile(r"test_c(\d{3})(?:_|\Z)")
@@ -26,6 +27,7 @@ def numbers_in(source: str) -> Set[int]:
     return {int(found[1]) for name in names if (found := NUMBER.match(name))}
 
 
+@functools.cache
 def borne() -> Dict[int, List[str]]:
     """For each case the files with a test of its number."""
     found: Dict[int, List[str]] = {}

@@ -1,0 +1,12 @@
+"""Idempotency keys, through the awaitable face."""
+
+from __future__ import annotations
+
+from tests.aio.again import again
+
+globals().update(
+    again(
+        "tests.client.test_idempotency",
+        every=True,
+    )
+)
