@@ -141,8 +141,10 @@ def test_a_proxy_that_never_opens_its_tunnel(
 ) -> None:
     proxy = scripted(default=[read(), stall()])
     monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+    transport = connect("https://selfdb.example", deadline=DEADLINE)
+    transport.pool.websocket_route("https://selfdb.example")  # reads the CA bundle, which takes its time
     with in_time(), pytest.raises(APITimeoutError) as caught:
-        connect("https://selfdb.example", deadline=DEADLINE).exchange(POST)
+        transport.exchange(POST)
     assert caught.value.may_have_been_applied is False
     proxy.wait_for(requests=1)
     assert [request.line for request in proxy.requests] == ["CONNECT selfdb.example:443"]
