@@ -16,7 +16,7 @@ from typing import Any, Dict, Iterator, Sequence
 
 import pytest
 
-from tests.aio.again.left_out import LEFT_OUT
+from tests.aio.again.left_out import LEFT_OUT, NEVER_AWAITED
 from tests.aio.again.plain import Loop, is_blocking, plain_class
 from tests.conftest import _FAILED
 from tests.core.kit import wait_until
@@ -99,10 +99,11 @@ def _in_place(modules: Dict[str, types.ModuleType]) -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _awaits(request: pytest.FixtureRequest, the_loop: Loop) -> Iterator[None]:
     """Fail where a test was run again and did not go through the awaitable face, or left something on its loop."""
-    asked = the_loop.asked
+    asked, awaited = the_loop.asked, the_loop.awaited
     yield
     the_loop.let_go()
     if request.node.stash.get(_FAILED, False):
         return
     assert the_loop.asked > asked, "this test never came to the awaitable face"
+    assert the_loop.awaited > awaited or request.node.originalname in NEVER_AWAITED, "this test awaited nothing"
     wait_until(lambda: not the_loop.tasks())

@@ -19,7 +19,7 @@ from selfdb.core.marks import mark_of
 
 BOUND = 15.0
 
-CLOSING = ("close", "disconnect", "__exit__", "__aexit__")
+CLOSING = ("close", "__exit__", "__aexit__")
 
 
 class Loop:
@@ -229,6 +229,7 @@ def _incoming(value: Any) -> Any:
         return _plain(value)
     if inspect.ismethod(value) and isinstance(value.__self__, (Face, type)):
         return _method(value)
+    assert not is_blocking(type(value)), f"the awaitable face gave a blocking {type(value).__name__}"
     return value
 
 
