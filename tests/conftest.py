@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, Generator, Iterator, List, NamedTuple, O
 
 import pytest
 
-from tests import support
+from tests import pace, support
 from tests.servers.clock import FakeClock
 from tests.servers.postgres import PostgresCluster, PostgresUnavailable
 from tests.servers.replies import ReplyServer
@@ -32,6 +32,10 @@ def unavailable(reason: str) -> None:
     if on_ci():
         pytest.fail(f"needed on CI: {reason}", pytrace=False)
     pytest.skip(reason)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(pace, "pace")
 
 
 # PostgreSQL
