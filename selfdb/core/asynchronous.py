@@ -36,6 +36,8 @@ class Bridge:
     def __init__(self) -> None:
         self.root: Any = None
         """The client that ends the executors with itself."""
+        self.root_face: type[Face] | None = None
+        """The class of its face, which may be derived by the user; that of its clones too."""
         self._executors: dict[asyncio.AbstractEventLoop, Executor] = {}
         self._latest: asyncio.AbstractEventLoop | None = None
         self._faces: weakref.WeakValueDictionary[int, Face] = weakref.WeakValueDictionary()
@@ -130,6 +132,8 @@ class Bridge:
             return thing
         face = self._faces.get(id(thing))
         if face is None:
+            if type(thing) is type(self.root) and self.root_face is not None:
+                face_class = self.root_face
             face = cast("type[Face]", face_class)._of(thing, self)
             self._faces[id(thing)] = face
         return face
@@ -214,7 +218,7 @@ class Face:
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         bridge = Bridge()
-        bridge.root = self._blocking_class(*arguments, **keywords)
+        bridge.root, bridge.root_face = self._blocking_class(*arguments, **keywords), type(self)
         self._take(bridge.root, bridge)
         bridge._faces[id(bridge.root)] = self
 
@@ -456,6 +460,7 @@ def _class_method(function: Callable[..., Any]) -> Any:
         do = _Maker(function) if mark.opens else function
         try:
             bridge.root = await bridge.work(do, (cls._blocking_class, *arguments), keywords)
+            bridge.root_face = cls
         except BaseException:
             bridge.close()  # there is no client that could be closed
             raise
