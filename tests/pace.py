@@ -8,7 +8,7 @@ from typing import Any, Callable, Generator, List
 
 import pytest
 
-UNTRACED = frozenset({"examples", "house", "peers", "realtime", "server"})
+UNTRACED = frozenset({"aio/again", "examples", "house", "peers", "realtime", "server"})
 """Families that run without tracing, at half the price: the kernel is covered without them.
 
 Any other folder is traced, a new one as well, so that nothing is left out by mistake.
@@ -29,14 +29,17 @@ LONG = (
     "tests/examples/test_flask_app.py",
     "tests/server/test_serve_command.py",
     "tests/server/test_objects.py",
+    "tests/aio/test_cancellation.py",
+    "tests/aio/test_stubs.py",
+    "tests/aio/test_typing.py",
+    "tests/aio/again/test_chaos.py",
 )
 """What takes long begins first: at the end there is little to wait for while the other processes are done."""
 
 
-def family(item: pytest.Item) -> str:
-    """The folder of tests that ``item`` is in."""
-    parts = item.nodeid.split("::")[0].split("/")
-    return parts[1] if len(parts) > 2 and parts[0] == "tests" else ""
+def traced(item: pytest.Item) -> bool:
+    """Whether ``item`` is in a folder that coverage is taken from."""
+    return not any(item.nodeid.startswith(f"tests/{folder}/") for folder in UNTRACED)
 
 
 class Tracing:
@@ -90,7 +93,7 @@ TRACING = Tracing(measured_now)
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
-    TRACING.set(family(item) not in UNTRACED)
+    TRACING.set(traced(item))
     return (yield)
 
 

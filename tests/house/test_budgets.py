@@ -62,26 +62,28 @@ def test_a_longer_run_is_one_that_a_test_knows() -> None:
 
 
 def test_what_is_left_out_or_put_first_is_there() -> None:
-    assert {f"tests/{name}" for name in pace.UNTRACED} <= set(families())
+    assert all((TESTS / name).is_dir() for name in pace.UNTRACED)
     for name in pace.LONG:
         path, _, test = name.partition("::")
         assert f"def {test}" in (ROOT / path).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
-    "place, name",
+    "place, traced",
     [
-        ("tests/core/test_urls.py::test_a", "core"),
-        ("tests/server/deep/test_a.py::test_b[x/y]", "server"),
-        ("tests/test_a.py::test_b[tests/server/x]", ""),
-        ("elsewhere/server/test_a.py::test_b", ""),
+        ("tests/core/test_urls.py::test_a", True),
+        ("tests/aio/test_loops.py::test_a", True),
+        ("tests/aio/again/test_rows.py::test_a", False),
+        ("tests/server/deep/test_a.py::test_b[x/y]", False),
+        ("tests/test_a.py::test_b[tests/server/x]", True),
+        ("elsewhere/server/test_a.py::test_b", True),
     ],
 )
-def test_the_family_of_a_test(place: str, name: str) -> None:
+def test_what_is_traced(place: str, traced: bool) -> None:
     class Item:
         nodeid = place
 
-    assert pace.family(Item()) == name  # type: ignore[arg-type]
+    assert pace.traced(Item()) is traced  # type: ignore[arg-type]
 
 
 def test_measuring_is_turned_off_and_on_only_when_that_changes_something(monkeypatch: pytest.MonkeyPatch) -> None:
