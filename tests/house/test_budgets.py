@@ -65,7 +65,8 @@ def test_what_is_left_out_or_put_first_is_there() -> None:
     assert all((TESTS / name).is_dir() for name in pace.UNTRACED)
     for name in pace.LONG:
         path, _, test = name.partition("::")
-        assert f"def {test}" in (ROOT / path).read_text(encoding="utf-8")
+        assert (ROOT / path).is_file()
+        assert not test or f"def {test}" in (ROOT / path).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
