@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any, Awaitable, Callable, Coroutine, Dict, List, Tuple
+from typing import Any, Awaitable, Callable, Coroutine, Dict, List, Set, Tuple
 
 import pytest
 
@@ -67,13 +67,27 @@ async def until(condition: Callable[[], Any]) -> None:
         await asyncio.sleep(0.002)
 
 
+_before: Set[threading.Thread] = set()
+
+
+def remember_threads() -> None:
+    """Leave out what runs now, such as servers that tests share, from what is counted later."""
+    _before.clear()
+    _before.update(threading.enumerate())
+
+
+def _ours() -> List[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("selfdb") and thread not in _before]
+
+
 def workers() -> List[threading.Thread]:
-    """The worker threads that there are."""
-    return [thread for thread in threading.enumerate() if thread.name == "selfdb-aio"]
+    """The worker threads that the test has started."""
+    return [thread for thread in _ours() if thread.name == "selfdb-aio"]
 
 
 def threads_of_ours() -> int:
-    return sum(thread.name.startswith("selfdb") for thread in threading.enumerate())
+    """How many threads the test has started, those of a server within it too."""
+    return len(_ours())
 
 
 def wait_until(condition: Callable[[], Any]) -> None:

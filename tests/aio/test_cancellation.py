@@ -13,7 +13,7 @@ import pytest
 
 from selfdb import APIConnectionError, AuthenticationError, SelfDBError
 from selfdb.aio import SelfDB
-from tests.aio.kit import BOUND, Run, bounded, on_both, run_plain, threads_of_ours, until, wait_until
+from tests.aio.kit import BOUND, Run, bounded, on_both, run_plain, threads_of_ours, until, wait_until, workers
 from tests.aio.moody import ROWS, Moody, content
 from tests.conftest import _sockets
 from tests.realtime.phoenix import Phoenix
@@ -322,14 +322,14 @@ def test_a_download_that_cannot_be_resumed_says_so(run: Run, scripted: Callable[
     server = scripted(half)
 
     async def main() -> None:
-        async with SelfDB(server.url, "key", max_retries=0) as db:
-            async with db.storage.files.stream("b", "f", chunk_size=4) as blocks:
-                assert await bounded(blocks.__anext__()) == b"half"
-                with pytest.raises(asyncio.TimeoutError):
-                    await asyncio.wait_for(blocks.__anext__(), 0.05)
-                for _ in range(2):
-                    with pytest.raises(APIConnectionError, match="interrupted"):
-                        await bounded(blocks.__anext__())
+        db = SelfDB(server.url, "key", max_retries=0)
+        async with db, db.storage.files.stream("b", "f", chunk_size=4) as blocks:
+            assert await bounded(blocks.__anext__()) == b"half"
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(blocks.__anext__(), 0.05)
+            for _ in range(2):
+                with pytest.raises(APIConnectionError, match="interrupted"):
+                    await bounded(blocks.__anext__())
 
     run(main())
 
@@ -442,7 +442,6 @@ def test_a_cancelled_local_server_is_gone() -> None:
     """Whenever it is given up: while it starts, while it signs in, when it has just been made."""
     pytest.importorskip("fastapi")
     chance = random.Random(11)
-    servers = lambda: [thread for thread in __import__("threading").enumerate() if "selfdb" in thread.name]  # noqa: E731
 
     async def main() -> None:
         for _ in range(4):
@@ -452,6 +451,6 @@ def test_a_cancelled_local_server_is_gone() -> None:
             await asyncio.wait([making], timeout=BOUND)
             if not making.cancelled():
                 await making.result().close()
-        await until(lambda: not [thread for thread in servers() if thread.name != "selfdb-aio"])
+        await until(lambda: threads_of_ours() == len(workers()))
 
     run_plain(main())

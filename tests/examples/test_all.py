@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[2]
 EXAMPLES = [
     "backup_folder.py",
     "cron_job.py",
+    "fastapi_app.py",
     "flask_app.py",
     "flask_events.py",
     "import_csv.py",
