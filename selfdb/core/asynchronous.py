@@ -21,7 +21,7 @@ from .executor import Executor
 from .forks import renew_after_fork
 from .loops import LoopCallback, LoopSource, running_loop
 from .marks import Mark, mark_of
-from .waits import END, Ask, Pause, Waiting, Work
+from .waits import END, Pause, Waiting, Work
 
 __all__ = ["Bridge", "Face", "Opened", "awaitable"]
 
@@ -38,15 +38,14 @@ class Bridge:
         """The client that ends the executors with itself."""
         self.root_face: type[Face] | None = None
         """The class of its face, which may be derived by the user; that of its clones too."""
-        self._executors: dict[asyncio.AbstractEventLoop, Executor] = {}
         self._latest: asyncio.AbstractEventLoop | None = None
         self._faces: weakref.WeakValueDictionary[int, Face] = weakref.WeakValueDictionary()
-        self._lock = threading.Lock()
         renew_after_fork(self)
+        self._renew_in_child()
 
     def _renew_in_child(self) -> None:
         self._lock = threading.Lock()
-        self._executors = {}
+        self._executors: dict[asyncio.AbstractEventLoop, Executor] = {}
 
     def executor(self) -> Executor:
         """The one of the running loop."""
@@ -111,7 +110,7 @@ class Bridge:
                         await _rung(step)
                     elif isinstance(step, Work):
                         answer = await self.work(step.do, (), {})
-                    elif isinstance(step, Ask):
+                    else:
                         answer = step.function(*step.arguments)
                         if inspect.isawaitable(answer):
                             answer = await answer
@@ -357,7 +356,8 @@ def _make(blocking_class: type[Any]) -> type[Face]:
                 members["__aenter__"] = _at_once(value)
             elif name == "__exit__":
                 members["__aexit__"] = _awaited(value) if _waits(value) else _at_once(value)
-    members.pop("mro", None)
+    if "__anext__" in members:
+        members.setdefault("__aiter__", lambda self: self)
     if "__init__" in vars(blocking_class):
         members["__init__"] = functools.wraps(blocking_class.__init__)(
             lambda self, *a, **k: Face.__init__(self, *a, **k)

@@ -151,7 +151,11 @@ class Executor:
         job = Job(self.loop.create_future(), self._places, function, arguments, keywords)
         with self._lock:  # or it could be put behind the last word of a queue that nobody asks any more
             self._jobs.put(job)
-        self._grow()
+        try:
+            self._grow()
+        except RuntimeError:
+            job.abandon()  # who comes later must not do what was said to have failed
+            raise
         return job
 
     def _grow(self) -> None:

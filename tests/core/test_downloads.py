@@ -485,3 +485,32 @@ def test_closing_the_client_ends_the_wait_for_the_rest(scripted: Scripted) -> No
         transport.lifeline.close()
         with pytest.raises(SelfDBError, match="closed"):
             next(download)
+
+
+# Interrupted steps
+
+
+def test_an_interruption_behind_the_last_block_is_no_reason_to_ask_again(
+    scripted: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_: int) -> bytes:
+        raise KeyboardInterrupt
+
+    server = scripted(default=Object(CONTENT))
+    with transport_to(server.url) as transport:
+        download = fetch(transport)
+        assert b"".join(next(download) for _ in range(-(-len(CONTENT) // download._block_size))) == CONTENT
+        monkeypatch.setattr(download._stream, "read", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            next(download)
+        assert list(download) == []
+    assert len(server.requests) == 1
+
+
+def test_a_block_that_came_after_its_step_was_given_up_is_the_next(scripted: Scripted) -> None:
+    server = scripted(default=Object(CONTENT))
+    with transport_to(server.url) as transport:
+        download = fetch(transport)
+        download._fetch()  # by the step that was given up, on its way out
+        download._fetch()  # by the one that waited for it
+        assert b"".join(download) == CONTENT

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextvars
 import threading
 import time
 from typing import Any, Iterator, List
 
 import pytest
 
+from selfdb.core.call import Call, CallAbandoned, enter_call
 from selfdb.core.clock import SYSTEM_CLOCK, Clock, Deadline
 from selfdb.core.lifeline import Lifeline
 from selfdb.exceptions import ClientClosedError
@@ -146,3 +148,36 @@ def test_closing_goes_on_when_another_thread_derives_meanwhile() -> None:
     parent._children = Disturbed([child])  # type: ignore[assignment]
     parent.close()
     assert child.closed
+
+
+def test_a_call_that_is_given_up_sleeps_no_more() -> None:
+    def asleep(lifeline: Lifeline, call: Call) -> str:
+        def sleep() -> str:
+            enter_call(call)
+            try:
+                lifeline.sleep(60)
+            except (ClientClosedError, CallAbandoned) as error:
+                return type(error).__name__
+            return "woke"
+
+        return contextvars.copy_context().run(sleep)
+
+    lifeline, call = Lifeline(), Call()
+    sleeper = Background(lambda: asleep(lifeline, call))
+    wait_until(lambda: bool(call._ends))
+    call.abandon()
+    assert sleeper.result() == "CallAbandoned"
+    sleeper = Background(lambda: asleep(lifeline, Call()))
+    wait_until(lambda: len(lifeline._children) > 0)
+    lifeline.close()
+    assert sleeper.result() == "ClientClosedError"
+
+
+def test_a_call_that_nobody_gave_up_sleeps_its_time() -> None:
+    def sleep() -> None:
+        enter_call(Call())
+        Lifeline().sleep(0.01)
+
+    begun = time.monotonic()
+    contextvars.copy_context().run(sleep)
+    assert time.monotonic() - begun >= 0.01
