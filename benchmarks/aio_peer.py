@@ -56,11 +56,13 @@ async def call_of(name: str, url: str) -> AsyncIterator[Call]:
 
 
 async def measure(call: Call, concurrency: int, seconds: float) -> Dict[str, float]:
-    """As many calls as there is time for, ``concurrency`` at a time. What is under way at the end does not count."""
+    """``concurrency`` callers who each call again and again until the time is over; all calls come to their end."""
     lags: List[float] = []
     done = failed = 0
+    wall, cpu = time.perf_counter(), time.process_time()
+    end = wall + seconds
 
-    async def worker() -> None:
+    async def caller() -> None:
         nonlocal done, failed
         while True:
             try:
@@ -68,6 +70,8 @@ async def measure(call: Call, concurrency: int, seconds: float) -> Dict[str, flo
                 done += 1
             except Exception:
                 failed += 1
+            if time.perf_counter() >= end:
+                return
 
     async def watch() -> None:
         while True:
@@ -75,16 +79,13 @@ async def measure(call: Call, concurrency: int, seconds: float) -> Dict[str, flo
             await asyncio.sleep(0.005)
             lags.append(time.perf_counter() - due)
 
-    wall, cpu = time.perf_counter(), time.process_time()
-    tasks = [asyncio.ensure_future(watch()), *(asyncio.ensure_future(worker()) for _ in range(concurrency))]
-    await asyncio.sleep(seconds)
+    watching = asyncio.ensure_future(watch())
+    await asyncio.gather(*(caller() for _ in range(concurrency)))
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    counted = {"done": done, "failed": failed, "wall": wall, "cpu": cpu}
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    watching.cancel()
     lags.sort()
-    return {**counted, "lag_p99": lags[int(len(lags) * 0.99)] if lags else wall}
+    late = lags[int(len(lags) * 0.99)] if lags else wall
+    return {"done": done, "failed": failed, "wall": wall, "cpu": cpu, "lag_p99": late}
 
 
 async def main(name: str, url: str) -> None:
