@@ -81,6 +81,7 @@ def run(
                     figures["rate"] = figures["done"] / figures["wall"]
                     figures["cpu_us"] = figures["cpu"] / max(1, figures["done"]) * 1e6
                     results[concurrency][peer].append(figures)
+                    print(concurrency, peer, json.dumps(figures), file=sys.stderr, flush=True)
     return results
 
 
