@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import time
 from collections import Counter
@@ -13,6 +12,7 @@ import pytest
 
 from selfdb import APIConnectionError, AuthenticationError, SelfDBError
 from selfdb.aio import SelfDB
+from tests import soak
 from tests.aio.kit import BOUND, Run, bounded, on_both, run_plain, threads_of_ours, until, wait_until, workers
 from tests.aio.moody import ROWS, Moody, content
 from tests.conftest import _sockets
@@ -157,10 +157,8 @@ async def give_up(call: Any, after: float) -> Tuple[bool, float]:
 
 @pytest.mark.timeout(300)
 def test_ten_thousand_calls_cancelled_at_random_points() -> None:
-    seed = int(os.environ.get("SELFDB_CHAOS_SEED") or random.randrange(2**32))
-    print(f"SELFDB_CHAOS_SEED={seed}")
-    chance = random.Random(seed)
-    moody, phoenix = Moody(seed, forgetful=0.01), Phoenix()
+    chance = soak.chance("calls cancelled")
+    moody, phoenix = Moody(chance.randrange(1 << 32), forgetful=0.01), Phoenix()
     deaf = ScriptedServer(default=lambda peer: peer.wait_for_close())
     for topic in range(50):
         phoenix.joins[f"deaf:{topic}"] = [None] * CALLS

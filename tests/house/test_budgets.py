@@ -53,9 +53,23 @@ def test_the_budgets_fit_into_the_time_that_there_is() -> None:
     assert sum(budgets().values()) < LIMIT
 
 
-def test_a_longer_run_is_one_that_a_test_knows() -> None:
-    for variable, _, path, _ in rows("Variable"):
-        assert variable.strip("`") in (TESTS / path.strip("`")).read_text(encoding="utf-8")
+def asked() -> Dict[Tuple[str, str], Tuple[int, int]]:
+    """Variable and file of every amount that a test asks for, with how much is asked here and in a soak."""
+    pattern = re.compile(r'amount\(\s*"(SELFDB_\w+)",\s*here=([\d_]+),\s*long=([\d_]+)')
+    found = {}
+    for path in TESTS.glob("*/**/test_*.py"):
+        for variable, here, long in pattern.findall(path.read_text(encoding="utf-8")):
+            found[variable, path.relative_to(TESTS).as_posix()] = int(here), int(long)
+    return found
+
+
+def test_every_longer_run_is_in_the_table_with_its_amounts() -> None:
+    table = {
+        (variable.strip("`"), said.split("`")[2]): (int(here), int(long))
+        for variable, here, long, said in rows("Variable")
+    }
+    assert table == asked()
+    assert len(table) >= 5
 
 
 # What keeps it short

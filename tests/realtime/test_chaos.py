@@ -3,7 +3,6 @@ is killed: what it is told is a gapless run of the commits, and every gap is ann
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 import threading
@@ -18,6 +17,7 @@ from selfdb.exceptions import SelfDBError
 from selfdb.models import RealtimePayload
 from selfdb.realtime import client as client_module
 from selfdb.realtime import session_machine
+from tests import soak
 from tests.conftest import API_KEY
 from tests.realtime.delivery import LEFT, RESYNC, RETURN_SECONDS, SLACK, Changer, Listener, Writer, numbers
 from tests.realtime.raw import Table, until
@@ -25,13 +25,11 @@ from tests.servers.process import ServeProcess
 from tests.servers.tcpproxy import TcpProxy
 from tests.support import Http
 
-ROUNDS = int(os.environ.get("SELFDB_CHAOS_ROUNDS") or 4)
+ROUNDS = soak.amount("SELFDB_CHAOS_ROUNDS", here=4, long=200)
 
 
 def seeded(request: pytest.FixtureRequest) -> random.Random:
-    seed = os.environ.get("SELFDB_CHAOS_SEED") or str(random.SystemRandom().randrange(1 << 32))
-    print(f"SELFDB_CHAOS_SEED={seed}")
-    return random.Random(f"{seed} {request.node.name}")
+    return soak.chance(request.node.name)
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import resource
 import threading
 import time
@@ -13,6 +12,7 @@ from typing import Any, Callable, Dict, List
 import pytest
 import sqlalchemy as sa
 
+from tests import soak
 from tests.realtime.raw import Raw, Table, together, until
 from tests.servers.process import ServeProcess
 from tests.support import Http
@@ -212,7 +212,8 @@ def test_a_lost_connection_for_notices_loses_no_event(make_server: Callable[...,
 # -- many ------------------------------------------------------------------------------------------------
 
 #: Both ends of each socket are in this process; where it may not open as many files, SELFDB_SOCKETS or 300.
-MANY = int(os.environ.get("SELFDB_SOCKETS", "2000" if resource.getrlimit(resource.RLIMIT_NOFILE)[0] >= 5000 else "300"))
+FILES = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+MANY = soak.amount("SELFDB_SOCKETS", here=2000, long=10_000) if FILES >= 5000 else 300
 
 
 def test_one_insert_reaches_every_socket(

@@ -19,6 +19,7 @@ import requests
 
 from selfdb.server import uploads
 from selfdb.server.objects import Incoming, ObjectStore, UploadAbandoned
+from tests import soak
 from tests.conftest import API_KEY
 from tests.server.storage import download, listed, new_bucket, refreshed, stored, upload
 from tests.servers.process import ServeProcess
@@ -26,7 +27,7 @@ from tests.support import Http
 
 FUTURE = time.time() + 1e6
 #: More by hand: SELFDB_KILLS=20 pytest tests/server/test_objects.py
-KILLS = int(os.environ.get("SELFDB_KILLS", "1"))
+KILLS = soak.amount("SELFDB_KILLS", here=1, long=20)
 
 
 def contents(data: Path) -> Set[str]:
@@ -407,7 +408,7 @@ def _check_whole(http: Http, data: Path) -> None:
 
 
 MIB = 1024 * 1024
-BODY = int(os.environ.get("SELFDB_BODY_MIB", "256")) * MIB
+BODY = soak.amount("SELFDB_BODY_MIB", here=256, long=4096) * MIB
 
 
 def _peak(pid: int) -> int:

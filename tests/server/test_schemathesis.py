@@ -10,15 +10,16 @@ from typing import Any, Callable, Dict, List
 
 import pytest
 
+from tests import soak
 from tests.conftest import API_KEY
 from tests.support import Http
 
 ROOT = Path(__file__).parents[2]
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
 SEED = 20250102
-SECONDS = 110
+SECONDS = 110 if not soak.LONG else 3500
 # More by hand: SELFDB_FUZZ_EXAMPLES=200 pytest tests/server/test_schemathesis.py
-EXAMPLES = int(os.environ.get("SELFDB_FUZZ_EXAMPLES", "5"))
+EXAMPLES = soak.amount("SELFDB_FUZZ_EXAMPLES", here=5, long=200)
 
 
 def fuzz(server: Any, folder: Path, phases: str, *arguments: str) -> str:
