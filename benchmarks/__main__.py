@@ -1,13 +1,12 @@
-"""``python -m benchmarks NAME``: one benchmark; see README.rst."""
+"""``python -m benchmarks NAME``: one benchmark or one long run; see README.rst."""
 
 from __future__ import annotations
 
+import importlib
 import sys
 
-from . import aio
+NAMES = ("aio", "soak")
 
-BENCHMARKS = {"aio": aio.main}
-
-if len(sys.argv) < 2 or sys.argv[1] not in BENCHMARKS:
-    raise SystemExit(f"usage: python -m benchmarks {{{','.join(BENCHMARKS)}}} [--help]")
-BENCHMARKS[sys.argv[1]](sys.argv[2:])
+if len(sys.argv) < 2 or sys.argv[1] not in NAMES:
+    raise SystemExit(f"usage: python -m benchmarks {{{','.join(NAMES)}}} [--help]")
+importlib.import_module(f"benchmarks.{sys.argv[1]}").main(sys.argv[2:])
