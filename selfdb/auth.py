@@ -14,7 +14,7 @@ from .core.request import Request
 from .core.response import Response
 from .core.tokens import Tokens
 from .core.transport import Transport
-from .core.urls import Id, segment
+from .core.urls import Id, key_of
 from .exceptions import AuthenticationError, InvalidRequestError, NotSignedInError, SelfDBError
 from .models import LogoutResponse, TokenPair, UserCreate, UserDeleteResponse, UserRead, UserUpdate
 
@@ -124,7 +124,7 @@ class Users(Namespace):
 
         ``GET /users/{user_id}``
         """
-        return self._call(reading(f"/users/{segment(user_id, 'user_id')}"), _USER)
+        return self._call(reading(f"/users/{key_of(user_id, 'user_id', 'me', 'count')}"), _USER)
 
     @blocking
     def update(
@@ -141,7 +141,7 @@ class Users(Namespace):
         changes = UserUpdate.of(payload)
         request = writing(
             "PATCH",
-            f"/users/{segment(user_id, 'user_id')}",
+            f"/users/{key_of(user_id, 'user_id', 'me', 'count')}",
             changes.wire(),
             key=idempotency_key,
             secrets=(changes.password or "",),
@@ -156,7 +156,7 @@ class Users(Namespace):
 
         ``DELETE /users/{user_id}``
         """
-        request = writing("DELETE", f"/users/{segment(user_id, 'user_id')}", key=idempotency_key)
+        request = writing("DELETE", f"/users/{key_of(user_id, 'user_id', 'me', 'count')}", key=idempotency_key)
         return self._call(request, deletion(UserDeleteResponse, "User", user_id))
 
 

@@ -408,4 +408,5 @@ def _given(value: str | None, variable: str, what: str) -> str:
 def _token(value: Any) -> str:
     if not isinstance(value, str) or not value or any(not 33 <= ord(character) <= 126 for character in value):
         raise InvalidRequestError("a token must be a str of printable ASCII characters without blanks")
+    check_field_value(value, "a token")
     return value

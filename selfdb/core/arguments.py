@@ -8,14 +8,18 @@ from ..exceptions import InvalidRequestError
 
 __all__ = ["choice", "flag", "text", "whole_number"]
 
+_LARGEST = 10**100
+"""Beyond any server's; a number of more than 4300 digits has no text in Python."""
+
 
 def whole_number(value: Any, what: str, low: int, high: int | None = None) -> int:
     """``value`` if it is an ``int`` (no ``bool``) from ``low`` to ``high``."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise InvalidRequestError(f"{what} must be an int, not {type(value).__name__}")
-    if value < low or (high is not None and value > high):
+    if value < low or value > (_LARGEST if high is None else high):
         bounds = f"{low} or more" if high is None else f"from {low} to {high}"
-        raise InvalidRequestError(f"{what} must be {bounds}, not {value}")
+        shown = value if abs(value) <= _LARGEST else "a number of so many digits"
+        raise InvalidRequestError(f"{what} must be {bounds}, not {shown}")
     return value
 
 

@@ -57,12 +57,31 @@ def encode_json(value: Any) -> bytes:
     except InvalidRequestError:
         raise
     except UnicodeEncodeError:
-        raise InvalidRequestError("a text holds a lone surrogate, which is no text") from None
+        raise InvalidRequestError(f"{_broken(value) or 'a text'} holds a lone surrogate, which is no text") from None
     except RecursionError:
         raise InvalidRequestError("the value is nested too deeply to be JSON") from None
     except (TypeError, ValueError) as error:
         # json's own messages name types and "Out of range float values", never a text value.
         raise InvalidRequestError(f"the value has no JSON form: {error}") from None
+
+
+def _broken(value: Any) -> str:
+    """Where in ``value`` a text is that cannot be written as UTF-8, such as ``user.email``; never what it says."""
+    waiting: list[tuple[str, Any]] = [("", value)]
+    while waiting:
+        where, item = waiting.pop()
+        if isinstance(item, str):
+            try:
+                item.encode()
+            except UnicodeEncodeError:
+                return where[:200] or "a text"
+        elif isinstance(item, dict):
+            if any(_broken(name) for name in item if isinstance(name, str)):
+                return f"a name in {where[:200]}" if where else "a name"
+            waiting += [(f"{where}.{name}" if where else str(name), below) for name, below in item.items()]
+        elif isinstance(item, (list, tuple)):
+            waiting += [(f"{where}[{index}]", below) for index, below in enumerate(item)]
+    return ""
 
 
 def encode_text(text: str, what: str) -> bytes:

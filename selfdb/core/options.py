@@ -19,6 +19,9 @@ Timeout = Union[float, tuple[Optional[float], Optional[float]], None]
 LONGEST = 1e9
 """Seconds; operating systems refuse to wait for much longer."""
 
+LONGEST_FIELD = 16 * 1024
+"""Characters of one header; servers refuse much longer ones, each in its own way."""
+
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 
 
@@ -76,6 +79,8 @@ def check_headers(headers: Mapping[str, str], reserved: frozenset[str]) -> dict[
 
 def check_field_value(value: str, what: str) -> None:
     """:raises InvalidRequestError: if ``value`` cannot stand in one header line. It is not shown."""
+    if len(value) > LONGEST_FIELD:
+        raise InvalidRequestError(f"{what} is too long: {len(value)} characters, at most {LONGEST_FIELD} can go")
     if value != value.strip() or any(ord(c) < 32 or ord(c) == 127 or ord(c) > 255 for c in value):
         raise InvalidRequestError(f"{what} has control characters, blanks at its ends or characters beyond Latin-1")
 

@@ -9,10 +9,13 @@ from urllib.parse import quote, urljoin, urlsplit
 
 from ..exceptions import InvalidRequestError
 
-__all__ = ["BaseURL", "Id", "Origin", "object_path", "origin_of", "query_string", "segment"]
+__all__ = ["BaseURL", "Id", "Origin", "key_of", "object_path", "origin_of", "query_string", "segment"]
 
 Id = Union[str, int, uuid.UUID]
 """What names one thing in a path."""
+
+LONGEST = 16 * 1024
+"""Bytes of one encoded part of an address; servers refuse a request line that is much longer, each in its own way."""
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -60,8 +63,9 @@ class BaseURL:
         try:
             parts = urlsplit(url)
             self.origin = origin_of(url)
-            # What cannot be written as a host name fails here rather than in the middle of the first call.
+            # What cannot be written as a host name, or at all, fails here rather than in the middle of the first call.
             self.origin.host.encode("idna" if not self.origin.host.isascii() else "ascii")
+            url.encode()
         except ValueError:
             raise InvalidRequestError(
                 "base_url must be an absolute http or https URL such as https://api.example.com"
@@ -88,17 +92,50 @@ def segment(value: Id, what: str) -> str:
     :param value: text, a whole number or a UUID.
     :param what: its name in the error message, such as ``table_id``.
     :raises InvalidRequestError: if it is empty, ``.`` or ``..`` (every HTTP stack resolves these away), of
-        another type, or holds a lone surrogate.
+        another type, too long, or holds a lone surrogate.
     """
     if isinstance(value, bool) or not isinstance(value, (str, int, uuid.UUID)):
         raise InvalidRequestError(f"{what} must be a str, int or UUID, not {type(value).__name__}")
-    text = value if isinstance(value, str) else str(value)  # which of an Enum of strings gives its name
+    text = _text(value, what)
     if text in ("", ".", ".."):
         raise InvalidRequestError(f"{what} must not be {'empty' if not text else repr(text)}")
+    return _quoted(text, what)
+
+
+def key_of(value: Id, what: str, *taken: str) -> str:
+    """`segment` for what the server finds by its own names, where others have a meaning of their own.
+
+    Most servers undo the encoding of a slash before they look for a route: ``<id>/columns/a`` as the id of a table
+    to delete would name one of its columns.
+
+    :param taken: words that name something else at this place, such as ``count``.
+    :raises InvalidRequestError: as `segment`; also for a slash, and for one of ``taken``.
+    """
+    encoded = segment(value, what)
+    if "%2F" in encoded:
+        raise InvalidRequestError(f"{what} must not contain a slash")
+    if encoded in taken:
+        raise InvalidRequestError(f"{what} must not be {encoded!r}, which names something else on the server")
+    return encoded
+
+
+def _text(value: object, what: str) -> str:
+    if isinstance(value, str):
+        return value  # as it is: `str` of a member of an Enum of strings gives its name
     try:
-        return quote(text, safe="")
+        return str(value)
+    except ValueError:  # of an int of thousands of digits
+        raise InvalidRequestError(f"{what} is a number of too many digits") from None
+
+
+def _quoted(text: str, what: str) -> str:
+    try:
+        encoded = quote(text, safe="")
     except UnicodeEncodeError:
         raise InvalidRequestError(f"{what} holds a lone surrogate, which is no text") from None
+    if len(encoded) > LONGEST:
+        raise InvalidRequestError(f"{what} is too long for an address: {len(encoded)} bytes, at most {LONGEST} can go")
+    return encoded
 
 
 def object_path(path: str) -> str:
@@ -106,19 +143,23 @@ def object_path(path: str) -> str:
 
     One leading slash is allowed and dropped.
 
-    :raises InvalidRequestError: for an empty path or segment, ``.``, ``..``, a backslash or a control character.
+    :raises InvalidRequestError: for an empty path or segment, ``.``, ``..``, a backslash, a control character, or
+        more than 16 KiB.
     """
     if not isinstance(path, str):
         raise InvalidRequestError(f"path must be a str, not {type(path).__name__}")
     if any(ord(character) < 32 or ord(character) == 127 or character == "\\" for character in path):
         raise InvalidRequestError("path must not contain a backslash or control characters")
-    return "/".join(segment(part, "each part of path") for part in path[path.startswith("/") :].split("/"))
+    encoded = "/".join(segment(part, "each part of path") for part in path[path.startswith("/") :].split("/"))
+    if len(encoded) > LONGEST:
+        raise InvalidRequestError(f"path is too long for an address: {len(encoded)} bytes, at most {LONGEST} can go")
+    return encoded
 
 
 def query_string(pairs: Iterable[tuple[str, object]]) -> str:
     """``?a=1&b=true``, in the order given, without those whose value is ``None``; empty if none is left.
 
-    :raises InvalidRequestError: if a value holds a lone surrogate.
+    :raises InvalidRequestError: if a value holds a lone surrogate or is too long.
     """
     parts = []
     for name, value in pairs:
@@ -126,9 +167,5 @@ def query_string(pairs: Iterable[tuple[str, object]]) -> str:
             continue
         if isinstance(value, bool):
             value = "true" if value else "false"
-        text = value if isinstance(value, str) else str(value)
-        try:
-            parts.append(f"{quote(name, safe='')}={quote(text, safe='')}")
-        except UnicodeEncodeError:
-            raise InvalidRequestError(f"{name} holds a lone surrogate, which is no text") from None
+        parts.append(f"{quote(name, safe='')}={_quoted(_text(value, name), name)}")
     return "?" + "&".join(parts) if parts else ""

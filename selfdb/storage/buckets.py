@@ -8,7 +8,7 @@ from typing import Any, Union
 from ..core.marks import blocking
 from ..core.namespace import Namespace, raw, reading, search_term, walk, window, writing
 from ..core.parsing import count_in, deletion, list_of, one
-from ..core.urls import Id, segment
+from ..core.urls import Id, key_of
 from ..exceptions import NotFoundError
 from ..models import BucketCreate, BucketDeleteResponse, BucketResponse, BucketUpdate
 
@@ -94,7 +94,7 @@ class Buckets(Namespace):
 
         ``GET /storage/buckets/{bucket_id}``
         """
-        return self._call(reading(f"/storage/buckets/{segment(bucket_id, 'bucket_id')}"), _BUCKET)
+        return self._call(reading(f"/storage/buckets/{key_of(bucket_id, 'bucket_id', 'count')}"), _BUCKET)
 
     @blocking
     def get_by_name(self, name: str) -> BucketResponse:
@@ -124,7 +124,7 @@ class Buckets(Namespace):
 
         ``PATCH /storage/buckets/{bucket_id}``
         """
-        path = f"/storage/buckets/{segment(bucket_id, 'bucket_id')}"
+        path = f"/storage/buckets/{key_of(bucket_id, 'bucket_id', 'count')}"
         return self._call(writing("PATCH", path, BucketUpdate.of(payload).wire(), key=idempotency_key), _BUCKET)
 
     @blocking
@@ -135,7 +135,7 @@ class Buckets(Namespace):
 
         ``DELETE /storage/buckets/{bucket_id}``
         """
-        request = writing("DELETE", f"/storage/buckets/{segment(bucket_id, 'bucket_id')}", key=idempotency_key)
+        request = writing("DELETE", f"/storage/buckets/{key_of(bucket_id, 'bucket_id', 'count')}", key=idempotency_key)
         return self._call(request, deletion(BucketDeleteResponse, "Bucket", bucket_id))
 
 

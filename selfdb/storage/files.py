@@ -25,7 +25,7 @@ from ..core.request import Request
 from ..core.response import Response
 from ..core.transport import Transport
 from ..core.upload import Progress, Upload, UploadData
-from ..core.urls import Id, object_path, query_string, segment
+from ..core.urls import Id, key_of, object_path, query_string
 from ..exceptions import InvalidRequestError, SelfDBError
 from ..models import FileDataResponse, FileDeleteResponse, FileResponse, FileUploadResponse, StorageStatsResponse
 
@@ -35,6 +35,9 @@ _FILE = one(FileResponse, "file")
 _PAGE = one(FileDataResponse)
 _STATS = one(StorageStatsResponse)
 _UPLOADED = one(FileUploadResponse)
+
+_WORDS = ("count", "stats", "total-count", "upload", "download")
+"""What stands on the server where the id of a file does, and is none."""
 
 _NO_SUCH_ROUTE = {"detail": "Not Found"}
 """What a server answers that lacks a route, as opposed to a thing: told apart to the letter."""
@@ -120,7 +123,7 @@ class Files(Namespace):
 
         ``POST /storage/buckets/{bucket_id}/files``, or ``POST /storage/files/upload`` on servers without it
         """
-        bucket = segment(bucket_id, "bucket_id")
+        bucket = key_of(bucket_id, "bucket_id")
         _check_name(text(filename, "filename", 1024), "filename")
         folder = None if path is None else text(path, "path", 1024, allow_empty=True).strip("/") or None
         if folder is not None:
@@ -225,7 +228,7 @@ class Files(Namespace):
 
         ``GET /storage/files/{file_id}``
         """
-        return self._call(reading(f"/storage/files/{segment(file_id, 'file_id')}"), _FILE)
+        return self._call(reading(f"/storage/files/{key_of(file_id, 'file_id', *_WORDS)}"), _FILE)
 
     @blocking
     def update_metadata(
@@ -239,7 +242,7 @@ class Files(Namespace):
         """
         if not isinstance(metadata, Mapping):
             raise InvalidRequestError(f"metadata must be a mapping, not {type(metadata).__name__}")
-        path = f"/storage/files/{segment(file_id, 'file_id')}"
+        path = f"/storage/files/{key_of(file_id, 'file_id', *_WORDS)}"
         return self._call(writing("PATCH", path, {"metadata": dict(metadata)}, key=idempotency_key), _FILE)
 
     @blocking
@@ -250,7 +253,7 @@ class Files(Namespace):
 
         ``DELETE /storage/files/{file_id}``
         """
-        request = writing("DELETE", f"/storage/files/{segment(file_id, 'file_id')}", key=idempotency_key)
+        request = writing("DELETE", f"/storage/files/{key_of(file_id, 'file_id', *_WORDS)}", key=idempotency_key)
         return self._call(request, deletion(FileDeleteResponse, "File", file_id))
 
     @blocking(callbacks=("progress",))
@@ -326,7 +329,7 @@ class Files(Namespace):
 
         ``GET /storage/files/download/{bucket_name}/{path}``
         """
-        where = f"/storage/files/download/{segment(bucket_name, 'bucket_name')}/{object_path(path)}"
+        where = f"/storage/files/download/{key_of(bucket_name, 'bucket_name')}/{object_path(path)}"
         return Download(self._transport, reading(where), block_size=chunk_size, max_bytes=max_bytes, progress=progress)
 
 
@@ -335,7 +338,7 @@ def _upload_request(path: str, query: tuple[tuple[str, object], ...], kind: str,
 
 
 def _query_id(value: Id) -> str:
-    segment(value, "bucket_id")
+    key_of(value, "bucket_id")
     return str(value)
 
 

@@ -10,7 +10,7 @@ from ..core.marks import blocking
 from ..core.namespace import Caller, Namespace, raw, reading, search_term, walk, window, writing
 from ..core.parsing import count_in, deletion, list_of, one
 from ..core.transport import Transport
-from ..core.urls import Id, segment
+from ..core.urls import Id, key_of
 from ..exceptions import NotFoundError, UnprocessableEntityError
 from ..models import TableCreate, TableDeleteResponse, TableRead, TableUpdate
 from .columns import Columns, RawColumns
@@ -118,7 +118,7 @@ class Tables(Namespace):
 
         ``GET /tables/{table_id}``
         """
-        return self._call(reading(f"/tables/{segment(table_id, 'table_id')}"), _TABLE)
+        return self._call(reading(f"/tables/{key_of(table_id, 'table_id', 'count')}"), _TABLE)
 
     @blocking
     def get_by_name(self, name: str) -> TableRead:
@@ -149,7 +149,7 @@ class Tables(Namespace):
 
         ``PATCH /tables/{table_id}``
         """
-        path = f"/tables/{segment(table_id, 'table_id')}"
+        path = f"/tables/{key_of(table_id, 'table_id', 'count')}"
         return self._call(writing("PATCH", path, TableUpdate.of(payload).wire(), key=idempotency_key), _TABLE)
 
     @blocking
@@ -160,7 +160,7 @@ class Tables(Namespace):
 
         ``DELETE /tables/{table_id}``
         """
-        request = writing("DELETE", f"/tables/{segment(table_id, 'table_id')}", key=idempotency_key)
+        request = writing("DELETE", f"/tables/{key_of(table_id, 'table_id', 'count')}", key=idempotency_key)
         return self._call(request, deletion(TableDeleteResponse, "Table", table_id))
 
 

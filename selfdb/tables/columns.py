@@ -10,7 +10,7 @@ from ..core.namespace import Caller, Namespace, raw, reading, writing
 from ..core.parsing import one
 from ..core.response import Response
 from ..core.transport import Transport
-from ..core.urls import Id, segment
+from ..core.urls import Id, key_of
 from ..models import ColumnDefinition, ColumnUpdate, TableRead
 from .dialect import Dialect
 
@@ -55,7 +55,7 @@ class Columns(Namespace):
 
         ``POST /tables/{table_id}/columns``
         """
-        table = segment(table_id, "table_id")
+        table = key_of(table_id, "table_id")
         body = self._dialect.column(ColumnDefinition.of(column).wire())
         return self._call(
             writing("POST", f"/tables/{table}/columns", body, key=idempotency_key), self._table_after(table)
@@ -80,8 +80,8 @@ class Columns(Namespace):
 
         ``PATCH /tables/{table_id}/columns/{column_name}``
         """
-        table = segment(table_id, "table_id")
-        path = f"/tables/{table}/columns/{segment(column_name, 'column_name')}"
+        table = key_of(table_id, "table_id")
+        path = f"/tables/{table}/columns/{key_of(column_name, 'column_name')}"
         body = self._dialect.column(ColumnUpdate.of(updates).wire())
         return self._call(writing("PATCH", path, body, key=idempotency_key), self._table_after(table))
 
@@ -95,8 +95,8 @@ class Columns(Namespace):
 
         ``DELETE /tables/{table_id}/columns/{column_name}``
         """
-        table = segment(table_id, "table_id")
-        path = f"/tables/{table}/columns/{segment(column_name, 'column_name')}"
+        table = key_of(table_id, "table_id")
+        path = f"/tables/{table}/columns/{key_of(column_name, 'column_name')}"
         return self._call(writing("DELETE", path, key=idempotency_key), self._table_after(table))
 
 

@@ -11,7 +11,7 @@ from ..core.marks import blocking
 from ..core.namespace import Namespace, mapping_of, raw, reading, writing
 from ..core.parsing import deletion, one
 from ..core.response import Response
-from ..core.urls import Id, segment
+from ..core.urls import Id, key_of, segment
 from ..models import RowDeleteResponse, TableDataResponse
 from .query import TableDataQueryBuilder, page_query
 
@@ -87,7 +87,7 @@ class TableData(Namespace):
 
         ``GET /tables/{table_id}/data``
         """
-        path = f"/tables/{segment(table_id, 'table_id')}/data"
+        path = f"/tables/{key_of(table_id, 'table_id')}/data"
         return self._call(reading(path, *page_query(search, sort_by, sort_order, page, page_size)), _PAGE)
 
     @blocking
@@ -102,7 +102,7 @@ class TableData(Namespace):
 
         ``POST /tables/{table_id}/data``
         """
-        path = f"/tables/{segment(table_id, 'table_id')}/data"
+        path = f"/tables/{key_of(table_id, 'table_id')}/data"
         return self._call(writing("POST", path, dict(_new_row(row)), key=idempotency_key), _row)
 
     @blocking
@@ -126,7 +126,7 @@ class TableData(Namespace):
 
         ``PATCH /tables/{table_id}/data/{row_id}``
         """
-        path = f"/tables/{segment(table_id, 'table_id')}/data/{segment(row_id, 'row_id')}"
+        path = f"/tables/{key_of(table_id, 'table_id')}/data/{segment(row_id, 'row_id')}"
         query = (("id_column", text(id_column, "id_column", 100)),)
         return self._call(writing("PATCH", path, dict(_changes(updates)), query=query, key=idempotency_key), _row)
 
@@ -143,7 +143,7 @@ class TableData(Namespace):
 
         ``DELETE /tables/{table_id}/data/{row_id}``
         """
-        path = f"/tables/{segment(table_id, 'table_id')}/data/{segment(row_id, 'row_id')}"
+        path = f"/tables/{key_of(table_id, 'table_id')}/data/{segment(row_id, 'row_id')}"
         query = (("id_column", text(id_column, "id_column", 100)),)
         request = writing("DELETE", path, query=query, key=idempotency_key)
         return self._call(request, deletion(RowDeleteResponse, "Row", row_id))
@@ -153,7 +153,7 @@ class TableData(Namespace):
 
         ``GET /tables/{table_id}/data``
         """
-        return TableDataQueryBuilder(self._transport, segment(table_id, "table_id"))
+        return TableDataQueryBuilder(self._transport, key_of(table_id, "table_id"))
 
     @blocking(callbacks=("progress",), sources=("rows",))
     def insert_many(
@@ -168,7 +168,7 @@ class TableData(Namespace):
         :returns: an outcome for each row: done, refused, or unknown (it may have been applied).
         """
         single = TableData(self._transport)
-        segment(table_id, "table_id")
+        key_of(table_id, "table_id")
         threads = whole_number(concurrency, "concurrency", 1, 64)
         return run_many(rows, lambda row: single.insert(table_id, row), threads, progress)
 
@@ -184,7 +184,7 @@ class TableData(Namespace):
     ) -> BulkReport[RowDeleteResponse]:
         """Delete many rows, one call each, a few at a time. Arguments and report as for :meth:`insert_many`."""
         single = TableData(self._transport)
-        segment(table_id, "table_id")
+        key_of(table_id, "table_id")
         text(id_column, "id_column", 100)
         threads = whole_number(concurrency, "concurrency", 1, 64)
         return run_many(

@@ -152,6 +152,27 @@ def test_what_is_refused_without_naming_a_value(name: str) -> None:
         assert "2024" not in shown
 
 
+@dataclasses.dataclass
+class Named:
+    name: str
+
+
+@pytest.mark.parametrize(
+    ("value", "where"),
+    [
+        ("\ud800", "a text"),
+        ({"email": "a", "user": {"names": ["x", ("y", "\ud800")]}}, r"user\.names\[1\]\[1\]"),
+        ({"a": 1, "rows": [{"\udfff": 1}]}, r"a name in rows\[0\]"),
+        ({"\udfff": 1}, "a name"),
+        ({1: "\udfff"}, "1"),
+        ([Named("\ud800")], "a text"),
+    ],
+)
+def test_a_broken_text_is_told_by_its_place(value: Any, where: str) -> None:
+    with pytest.raises(InvalidRequestError, match=rf"\A{where} holds a lone surrogate, which is no text\Z"):
+        encode_json(value)
+
+
 def test_what_a_model_raises_by_itself_stays_an_invalid_request() -> None:
     class Odd(BaseModel):
         value: int = 1

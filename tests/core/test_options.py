@@ -143,6 +143,12 @@ def test_values_are_text(value: Any) -> None:
         check_headers({"X-A": value}, RESERVED)
 
 
+def test_a_field_value_has_a_longest() -> None:
+    check_field_value("x" * 16384, "it")
+    with pytest.raises(InvalidRequestError, match="it is too long: 16385 characters, at most 16384 can go"):
+        check_field_value("x" * 16385, "it")
+
+
 @given(strategies.text())
 def test_a_field_value_that_passes_fits_into_one_line(value: str) -> None:
     try:

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, example, given, settings, strategies
 
 from selfdb.core.request import Request
 from selfdb.core.transport import Transport
-from selfdb.core.urls import BaseURL, Origin, object_path, origin_of, query_string, segment
+from selfdb.core.urls import BaseURL, Origin, key_of, object_path, origin_of, query_string, segment
 from selfdb.exceptions import InvalidRequestError
 from tests.core.calls import transport_to
 from tests.servers.replies import ReplyServer
@@ -142,6 +142,38 @@ def test_half_a_character_is_no_text(text: str) -> None:
         query_string([("search", text)])
     with pytest.raises(InvalidRequestError, match="lone surrogate"):
         object_path(f"a/{text}")
+
+
+def test_what_is_too_long_for_an_address_is_refused() -> None:
+    assert len(segment("x" * 16384, "row_id")) == 16384
+    for text in ("x" * 16385, "\N{EURO SIGN}" * 2000):
+        with pytest.raises(InvalidRequestError, match=r"row_id is too long for an address: \d+ bytes"):
+            segment(text, "row_id")
+        with pytest.raises(InvalidRequestError, match="search is too long"):
+            query_string([("search", text)])
+        with pytest.raises(InvalidRequestError, match="path is too long"):
+            object_path(f"a/{text}")
+    with pytest.raises(InvalidRequestError, match="path is too long"):
+        object_path("x/" * 9000 + "x")
+    for digits in (10**5000, -(10**5000)):
+        with pytest.raises(InvalidRequestError, match="row_id is a number of too many digits"):
+            segment(digits, "row_id")
+        with pytest.raises(InvalidRequestError, match="page is a number of too many digits"):
+            query_string([("page", digits)])
+
+
+@pytest.mark.parametrize("value", ["a/b", "/", "7/columns/a", "a%2F/"])
+def test_a_slash_in_the_key_of_a_thing_would_name_another_one(value: str) -> None:
+    assert segment(value, "row_id")
+    with pytest.raises(InvalidRequestError, match="table_id must not contain a slash"):
+        key_of(value, "table_id")
+
+
+def test_words_that_name_something_else_are_no_keys() -> None:
+    assert key_of("me", "table_id", "count") == "me"
+    assert key_of("%2F", "table_id") == "%252F"
+    with pytest.raises(InvalidRequestError, match="user_id must not be 'me', which names something else"):
+        key_of("me", "user_id", "count", "me")
 
 
 def test_object_paths_keep_their_slashes() -> None:
