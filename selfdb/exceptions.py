@@ -64,7 +64,12 @@ class SelfDBError(Exception):
     :param path: its path without query, as it was sent.
     :param request_id: the answer's ``X-Request-ID``, for the server's operator.
     :param attempts: how many times the request was sent or tried.
+    :ivar may_have_been_applied: true when the call may have changed something although it failed: an attempt of it
+        was lost on the way, or met a server that failed (500 and above), or its answer of success could not be read.
+        Look before you send a write again. False means that nothing was changed.
     """
+
+    may_have_been_applied: bool = False
 
     def __init__(
         self,
@@ -98,13 +103,7 @@ class SelfDBError(Exception):
 
 
 class APIConnectionError(SelfDBError, ConnectionError):
-    """No usable answer: DNS, refused, reset, TLS, proxy, a truncated or undecodable body.
-
-    ``may_have_been_applied`` is true when the request may have reached the server and the server may
-    have acted on it: look before you send a write again. It is false when nothing was sent.
-    """
-
-    may_have_been_applied: bool = False
+    """No usable answer: DNS, refused, reset, TLS, proxy, a truncated or undecodable body."""
 
 
 class APITimeoutError(APIConnectionError, TimeoutError):

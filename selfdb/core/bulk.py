@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from ..exceptions import APIConnectionError, InternalServerError, SelfDBError
+from ..exceptions import SelfDBError
 from .call import CallAbandoned, interruptible
 
 __all__ = ["BulkProgress", "BulkReport", "Outcome", "OutcomeStatus", "run_many"]
@@ -94,15 +94,9 @@ class BulkReport(Generic[T]):
 def _attempt(index: int, item: Any, work: Callable[[Any], T]) -> Outcome[T]:
     try:
         return Outcome(index, OutcomeStatus.DONE, work(item))
-    except APIConnectionError as error:
+    except SelfDBError as error:
         status = OutcomeStatus.UNKNOWN if error.may_have_been_applied else OutcomeStatus.REFUSED
         return Outcome(index, status, error=error, item=item)
-    except InternalServerError as error:
-        return Outcome(index, OutcomeStatus.UNKNOWN, error=error, item=item)
-    except SelfDBError as error:
-        # An answer of success that could not be read: the server did it, only its result is lost.
-        accepted = error.status_code is not None and error.status_code < 300
-        return Outcome(index, OutcomeStatus.UNKNOWN if accepted else OutcomeStatus.REFUSED, error=error, item=item)
 
 
 def run_many(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Callable
+from http.client import IncompleteRead
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
@@ -21,6 +22,7 @@ from ..exceptions import (
 from .call import current_call
 from .clock import Deadline
 from .messages import connection_error, error_for_answer
+from .redaction import redact
 from .request import Request
 from .response import Response
 from .retry import Failure, RetryBudget, may_repeat, parse_retry_after
@@ -49,6 +51,8 @@ _READ_SIZE = 64 * 1024
 _KEY_HEADER = "Idempotency-Key"
 _REDIRECTS_KEEPING_METHOD = frozenset({307, 308})
 _REDIRECTS_TO_GET = frozenset({301, 302, 303})
+_REDIRECTS_AFTER_A_WRITE = frozenset({302, 303})
+"""How many a server answers a write that it has done: see there what came of it."""
 _GATEWAY_FAILURES = frozenset({502, 503, 504})
 
 
@@ -70,7 +74,7 @@ class Exchange:
         self._retries = 0
         self._redirects = 0
         self._spent = 0
-        self._renewed = False
+        self._renewed = self._adopted = False
         self._doubtful = False
         """Whether an attempt so far may have been applied, so that no later one can take that back."""
         self._key = request.idempotency_key
@@ -79,6 +83,14 @@ class Exchange:
 
     def run(self, read: Reader[T]) -> T:
         """Attempts until one gives an answer to return or an error to raise."""
+        try:
+            return self._run(read)
+        except SelfDBError as error:
+            if self._doubtful:  # whatever ended it: what the last attempt met says nothing about those before
+                error.may_have_been_applied = True
+            raise
+
+    def _run(self, read: Reader[T]) -> T:
         self._renew_early()
         while True:
             self.transport.lifeline.check()
@@ -91,18 +103,19 @@ class Exchange:
                 if 200 <= answer.status_code < 300:
                     return self._accept(answer, read)
                 with answer:
-                    content = self._error_body(answer) if answer.status_code >= 400 else b""
-            except SelfDBError:
-                raise
+                    refusal = self._refusal(answer) if answer.status_code >= 400 else None
+            except SelfDBError as error:
+                raise error.with_traceback(None) from error.__cause__  # the frames below hold headers and tokens
             except Exception as error:  # noqa: BLE001 - nothing of the HTTP stack leaves the package
                 self._recover(error)
                 continue
-            if answer.status_code < 400:
+            if refusal is None:
                 self._redirect(answer)
             elif not (answer.status_code == 401 and self._renew(tokens)):
-                self._refused(answer, content)
+                self._refused(answer, refusal)
 
     def _accept(self, answer: requests.Response, read: Reader[T]) -> T:
+        self._doubtful = self._doubtful or self.request.writes
         try:
             result = read(self, answer)
             self._succeeded(answer)
@@ -190,7 +203,7 @@ class Exchange:
             finally:
                 error.error.__context__ = context  # the way it took through the HTTP stack is no part of it
         sent = self.pool.sent
-        failure, raised = connection_error(error, self.origin, sent)
+        failure, raised = connection_error(error, self.origin, sent, self.secrets())
         if failure is Failure.AMBIGUOUS and self.request.writes:
             self._doubtful = True
         if self.deadline.passed:
@@ -215,13 +228,24 @@ class Exchange:
 
     # What to do with an answer that is none of success
 
-    def _refused(self, answer: requests.Response, content: bytes) -> None:
+    def _refusal(self, answer: requests.Response) -> SelfDBError:
+        """The error that ``answer`` stands for."""
+        content = self._error_body(answer)
+        asked = parse_retry_after(answer.headers.get("Retry-After"), self.pool.clock.time())
+        secrets = self.secrets()
+        error = error_for_answer(answer.status_code, content, asked, secrets, keep_body=self.request.keep_body)
+        given = answer.headers.get("X-Request-ID")
+        error.request_id = None if given is None else redact(given, secrets)
+        return self._signed(error)
+
+    def secrets(self) -> tuple[str, ...]:
+        """What no error may show."""
+        return (*self.transport.secrets(), *self.request.secrets)
+
+    def _refused(self, answer: requests.Response, error: SelfDBError) -> None:
         """Return if the request may be tried again, after the wait before it; raise otherwise."""
         status = answer.status_code
         asked = parse_retry_after(answer.headers.get("Retry-After"), self.pool.clock.time())
-        secrets = (*self.transport.secrets(), *self.request.secrets)
-        error = self._signed(error_for_answer(status, content, asked, secrets, keep_body=self.request.keep_body))
-        error.request_id = answer.headers.get("X-Request-ID")
         if status == 429 and self.request.patient:
             failure = Failure.RATE_LIMITED
         elif status == 409 and asked is not None and self._key is not None and self._retries:
@@ -229,11 +253,12 @@ class Exchange:
             failure = Failure.AMBIGUOUS
         elif status in _GATEWAY_FAILURES:
             failure = Failure.UNAVAILABLE
-            self._doubtful = self._doubtful or self.request.writes
         else:
             failure = Failure.FINAL
             if status < 500:
                 self.pool.budget.give()
+        if status >= 500:
+            self._doubtful = self._doubtful or self.request.writes
         try:
             if not self._may_repeat(failure) or not self._waited(RetryBudget.COST, asked):
                 raise error
@@ -266,6 +291,8 @@ class Exchange:
         """Go on at the address that ``answer`` names if that is safe; raise otherwise."""
         status, location = answer.status_code, answer.headers.get("Location")
         follows = status in _REDIRECTS_KEEPING_METHOD or (status in _REDIRECTS_TO_GET and not self.request.writes)
+        if status in _REDIRECTS_AFTER_A_WRITE and self.request.writes:
+            self._doubtful = True
         if location is None or not (follows or status in _REDIRECTS_TO_GET):
             raise self._signed(SelfDBError(f"the server answered {status}, which is no answer to this call", status))
         base = self.transport.base
@@ -279,8 +306,11 @@ class Exchange:
             # The path is left out: a redirect may carry a one-time secret in it.
             raise self._signed(
                 RedirectError(
-                    f"the server redirected to {origin}, and no key or token is sent there; "
-                    f"if that is the right server, set base_url to {origin}{base.prefix}"
+                    redact(
+                        f"the server redirected to {origin}, and no key or token is sent there; "
+                        f"if that is the right server, set base_url to {origin}{base.prefix}",
+                        self.secrets(),
+                    )
                 )
             )
         if not follows:
@@ -308,7 +338,7 @@ class Exchange:
             return
         tokens = transport.keeper.current()
         if tokens is not None and tokens.refresh is not None and transport.keeper.expires_within(30.0):
-            transport.keeper.renew(tokens.access, self._ask_for_renewal, self._time_to_renew())
+            self._newer_than(tokens)
 
     def _renew(self, tokens: Tokens | None) -> bool:
         """Whether a 401 for ``tokens`` is worth one more attempt, with a newer pair."""
@@ -324,9 +354,19 @@ class Exchange:
                     401,
                 )
             )
-        self._renewed = True
-        fresh = transport.keeper.renew(tokens.access, self._ask_for_renewal, self._time_to_renew())
+        before = transport.keeper.renewals
+        fresh = self._newer_than(tokens)
+        # What another process fetched some time ago may have ended as well, and is worth a renewal then.
+        self._renewed = self._adopted or transport.keeper.renewals != before
+        self._adopted = True
         return fresh is not None and fresh.access != tokens.access
+
+    def _newer_than(self, tokens: Tokens) -> Tokens | None:
+        try:
+            return self.transport.keeper.renew(tokens.access, self._ask_for_renewal, self._time_to_renew())
+        except SelfDBError as error:
+            error.may_have_been_applied = False  # was said of the renewal; the call itself was refused, or not begun
+            raise
 
     def _ask_for_renewal(self, refresh_token: str, deadline: Deadline) -> Tokens:
         assert self.transport.renewer is not None
@@ -389,6 +429,8 @@ def read_whole(exchange: Exchange, answer: requests.Response) -> Response:
             raise too_large
         blocks.append(block)
         exchange.check_time()
+    if not size and exchange.pool.may_be_cut(answer):
+        raise IncompleteRead(b"")
     elapsed = exchange.pool.clock.monotonic() - exchange.started
     return Response(
         answer.status_code,
@@ -398,8 +440,10 @@ def read_whole(exchange: Exchange, answer: requests.Response) -> Response:
         request.method,
         request.path,
         private=not request.keep_body,
+        secrets=exchange.secrets,
     )
 
 
 def leave_open(exchange: Exchange, answer: requests.Response) -> Stream:
-    return Stream(answer, exchange.deadline, exchange.origin, exchange.request)
+    may_be_cut = exchange.pool.may_be_cut(answer)
+    return Stream(answer, exchange.deadline, exchange.origin, exchange.request, may_be_cut, exchange.secrets)

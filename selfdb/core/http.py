@@ -16,9 +16,10 @@ import ssl
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Iterator, Mapping
 from functools import partial
-from http.client import HTTPResponse, IncompleteRead
+from http.client import HTTPResponse, IncompleteRead, NotConnected
 from typing import Any, Union
 from urllib.parse import urlsplit
 
@@ -28,7 +29,7 @@ from requests.adapters import DEFAULT_POOLBLOCK, HTTPAdapter
 from requests.cookies import RequestsCookieJar
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool, _close_pool_connections
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 from urllib3.util.ssl_ import create_urllib3_context
 
@@ -37,6 +38,7 @@ from ..exceptions import InvalidRequestError
 from .call import current_call, interruptible
 from .clock import Deadline
 from .forks import renew_after_fork
+from .framing import Head, settle
 
 __all__ = ["CALL", "Bounds", "ClientSession", "Verify", "bounded", "shut_down", "tls_context"]
 
@@ -52,6 +54,10 @@ that crosses with that can neither be repeated nor be said to have failed; a rea
 
 BLOCK_SIZE = 256 * 1024
 """Bytes read from a body and written to the socket in one step."""
+
+
+SEND_SIZE = 64 * 1024
+"""Bytes that a peer has to take within one read time-out, at most: a TLS connection takes all of them or waits."""
 
 
 class Bounds:
@@ -132,11 +138,15 @@ class _BoundedReader(io.RawIOBase):
         self._raw = sock.makefile("rb", buffering=0)
         self._bounds = CALL.now
         self._break_off = partial(shut_down, sock)
+        self.over = False
+        """Whether nothing is to be waited for any more."""
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int | None:
+        if self.over:
+            return None
         _set_timeout(self._sock, self._bounds.read, self._bounds.deadline)
         call = current_call()
         if call is None:
@@ -180,6 +190,32 @@ def _set_timeout(sock: Any, timeout: float | None, deadline: Deadline) -> None:
         sock.settimeout(seconds)
 
 
+class _AnswerFile(io.BufferedReader):
+    """What an answer is read from, and nothing that comes behind it."""
+
+    def __init__(self, sock: Any) -> None:
+        self._sock = sock
+        self._reader = _BoundedReader(sock)
+        super().__init__(self._reader, io.DEFAULT_BUFFER_SIZE)
+
+    def readline(self, limit: int | None = -1) -> bytes:
+        line = super().readline(limit)
+        # `urllib3` takes what is there of a line for all of it: the first "0" of a chunk's length for the last chunk.
+        if line and not line.endswith(b"\n") and (limit is None or not 0 <= limit <= len(line)):
+            raise IncompleteRead(line)
+        return line
+
+    def close(self) -> None:
+        if not self.closed:
+            self._reader.over = True
+            # More than the answer came. It must not be taken for the answer to the next request, and its rest, where
+            # a part was read here or lies within the TLS layer, is on a connection that looks as if it were idle.
+            pending = getattr(self._sock, "pending", None)
+            if self.peek(1) or (pending is not None and pending()):
+                shut_down(self._sock)
+        super().close()
+
+
 class _BoundedSource:
     """Stands in for the socket where `HTTPResponse` asks it for a file."""
 
@@ -187,29 +223,7 @@ class _BoundedSource:
         self._sock = sock
 
     def makefile(self, mode: str, *args: Any, **kwargs: Any) -> io.BufferedReader:
-        return io.BufferedReader(_BoundedReader(self._sock), io.DEFAULT_BUFFER_SIZE)
-
-
-class _Head:
-    """The lines of an answer's head. `http.client` takes the end of the stream for the end of the head, and so an
-    answer that was cut off there for a whole one without a body."""
-
-    def __init__(self, file: Any) -> None:
-        self._file = file
-        self._begun = False
-
-    def readline(self, limit: int) -> bytes:
-        line: bytes = self._file.readline(limit)
-        if not line.endswith(b"\n") and len(line) < limit and (line or self._begun):
-            raise IncompleteRead(line)
-        self._begun = True
-        return line
-
-    def flush(self) -> None:
-        self._file.flush()
-
-    def close(self) -> None:
-        self._file.close()
+        return _AnswerFile(self._sock)
 
 
 class _BoundedResponse(HTTPResponse):
@@ -217,9 +231,10 @@ class _BoundedResponse(HTTPResponse):
         super().__init__(_BoundedSource(sock), *args, **kwargs)  # type: ignore[arg-type]
 
     def begin(self) -> None:
-        whole, self.fp = self.fp, _Head(self.fp)  # type: ignore[assignment]
+        whole, self.fp = self.fp, Head(self.fp)  # type: ignore[assignment]
         super().begin()  # who asked closes the answer if it fails
         self.fp = whole
+        settle(self)
 
     def _read_status(self) -> tuple[str, int, str]:
         # `http.client` skips 100 only, and would take any other interim answer, such as 103, for the real one.
@@ -288,25 +303,54 @@ class _BoundedHTTPConnection(HTTPConnection):
             CALL.now.sent = False  # a CONNECT to a proxy is not the request
 
     def send(self, data: Any) -> None:
-        if self.sock is None and self.auto_open:
-            self.connect()
         bounds = CALL.now
         bounds.tracked = True
-        if self.sock is not None:
-            _set_timeout(self.sock, bounds.read, bounds.deadline)
-        bounds.sent = True
-        with interruptible(partial(shut_down, self.sock)):
-            super().send(data)
+        if self.sock is None:
+            if not self.auto_open:
+                raise NotConnected
+            self.connect()
+        sock: Any = self.sock
+        rest = memoryview(data)
+        with interruptible(partial(shut_down, sock)):
+            while rest:
+                # `sendall` has one time-out for all of it, which a peer that takes it slowly but surely would break.
+                _set_timeout(sock, bounds.read, bounds.deadline)
+                bounds.sent = True
+                rest = rest[sock.send(rest[:SEND_SIZE]) :]
 
 
 class _BoundedHTTPSConnection(_BoundedHTTPConnection, HTTPSConnection):
     pass
 
 
+class _Idle:
+    """Connections that wait for their next use; the newest is taken first.
+
+    Stands in for `queue.LifoQueue`, by whose lock a signal handler that closes a client would wait for the very
+    thread that it interrupted. This one has none: each step is one of the deque's.
+    """
+
+    def __init__(self, maxsize: int) -> None:
+        self._maxsize = maxsize
+        self._connections: deque[Any] = deque()
+
+    def put(self, connection: Any, block: bool = False) -> None:
+        if len(self._connections) >= self._maxsize:
+            raise queue.Full
+        self._connections.append(connection)
+
+    def get(self, block: bool = False, timeout: float | None = None) -> Any:
+        try:
+            return self._connections.pop()
+        except IndexError:
+            raise queue.Empty from None
+
+
 class _QuietPool(HTTPConnectionPool):
     """A pool that closes a connection it has no room for without a warning: that is how it is meant to work."""
 
     ConnectionCls = _BoundedHTTPConnection
+    QueueCls = _Idle  # type: ignore[assignment]
 
     def _get_conn(self, timeout: float | None = None) -> Any:
         conn: Any = super()._get_conn(timeout)
@@ -325,6 +369,8 @@ class _QuietPool(HTTPConnectionPool):
             except queue.Full:
                 pass
             else:
+                if self.pool is None:  # closed in this moment, and nobody comes to close what was put there since
+                    _close_pool_connections(idle)
                 return
         if conn is not None:
             conn.close()

@@ -7,6 +7,7 @@ import os
 import ssl
 import threading
 from collections.abc import Mapping
+from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any
 
@@ -63,11 +64,11 @@ class Pool:
         self._verify = verify
         self._theirs = session
         self._ours: ClientSession | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may make a call where its own thread makes its first
         renew_after_fork(self)
 
     def _renew_in_child(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         # Its locks may be held by threads that the child does not have; its sockets are closed by `http`.
         self._ours = None
 
@@ -127,6 +128,22 @@ class Pool:
                 raise
             return error.response  # a hook of theirs raises for its status; what it means is said by us
 
+    def may_be_cut(self, answer: requests.Response) -> bool:
+        """Whether ``answer`` may have broken off in its head if its body is empty.
+
+        `http.client` takes the end of the stream for the end of the head. Our own connections do not; on a session of
+        the user's it shows only in an answer that neither says where it ends nor that the connection ends with it.
+        """
+        original = getattr(answer.raw, "_original_response", None)
+        return (
+            self._theirs is not None
+            and isinstance(original, HTTPResponse)
+            and original.version == 11
+            and original.length is None
+            and not original.chunked
+            and "close" not in original.headers.get("Connection", "").lower()
+        )
+
     def websocket_route(self, url: str) -> tuple[str | None, ssl.SSLContext | None]:
         """The proxy and the TLS context for a WebSocket to the server of the http(s) ``url``: those of its calls."""
         session = self._theirs or self._session()
@@ -145,10 +162,12 @@ class Pool:
         return last.sent if self._theirs is None and last.tracked else None
 
     def _session(self) -> ClientSession:
-        with self._lock:
-            if self._ours is None:
-                self._ours = ClientSession(self._verify)
-            return self._ours
+        ours = self._ours
+        if ours is None:
+            made = ClientSession(self._verify)
+            with self._lock:  # of several threads at the first call, all go on with the same one
+                ours = self._ours = self._ours or made
+        return ours
 
     def close(self) -> None:
         """Refuse new calls, end waits and close idle connections. Idempotent; from any thread."""

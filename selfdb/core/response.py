@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, TypeVar
 
 from ..exceptions import SelfDBError
 from .encoding import decode_json
+from .redaction import redact
+from .retry import SAFE_METHODS
 
 __all__ = ["RawResponse", "Response"]
 
@@ -25,7 +27,7 @@ class Response:
     :ivar request_id: the answer's ``X-Request-ID``, or ``None``.
     """
 
-    __slots__ = ("content", "elapsed", "headers", "method", "path", "private", "request_id", "status_code")
+    __slots__ = ("_secrets", "content", "elapsed", "headers", "method", "path", "private", "request_id", "status_code")
 
     def __init__(
         self,
@@ -36,6 +38,7 @@ class Response:
         method: str = "",
         path: str = "",
         private: bool = False,
+        secrets: Callable[[], Iterable[str]] = tuple,
     ) -> None:
         self.status_code = status_code
         self.headers = headers
@@ -44,6 +47,7 @@ class Response:
         self.method = method
         self.path = path
         self.private = private
+        self._secrets = secrets
         self.request_id = headers.get("X-Request-ID")
 
     def __repr__(self) -> str:
@@ -61,15 +65,17 @@ class Response:
 
     def unusable(self, why: str) -> SelfDBError:
         """An error for an answer that says success and cannot be used."""
-        return SelfDBError(
+        error = SelfDBError(
             f"the answer {why}; is base_url the address of the API itself?",
             self.status_code,
-            None if self.private else self.content[:2048].decode("utf-8", "replace") or None,
+            None if self.private else redact(self.content[:2048].decode("utf-8", "replace"), secrets) or None,
             method=self.method,
             path=self.path,
             request_id=self.request_id,
             attempts=1,
         )
+        error.may_have_been_applied = self.method not in SAFE_METHODS
+        return error
 
 
 class RawResponse(Response, Generic[T]):
@@ -86,6 +92,7 @@ class RawResponse(Response, Generic[T]):
             response.method,
             response.path,
             response.private,
+            response._secrets,
         )
         self._parser = parser
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from http.client import IncompleteRead
+
 import requests
 
 from ..exceptions import APITimeoutError, SelfDBError
@@ -17,15 +20,22 @@ class Stream:
 
     :ivar status_code: 200 or 206.
     :ivar headers: by name in any case.
+
+    :param may_be_cut: whether a body of nothing may as well mean that the answer broke off in its head.
+    :param secrets: gives what no error may show.
     """
 
-    def __init__(self, answer: requests.Response, deadline: Deadline, origin: str, request: Request) -> None:
+    def __init__(
+        self, answer: requests.Response, deadline: Deadline, origin: str, request: Request, may_be_cut: bool = False, secrets: Callable[[], Iterable[str]] = tuple
+    ) -> None:
         self.status_code = answer.status_code
         self.headers = answer.headers
         self._answer = answer
         self._deadline = deadline
         self._origin = origin
         self._request = request
+        self._may_be_cut = may_be_cut
+        self._secrets = secrets
 
     def read(self, size: int) -> bytes:
         """Up to ``size`` bytes as they came over the wire, decompressed if need be; empty at the end.
@@ -36,7 +46,11 @@ class Stream:
         if self._deadline.passed:
             raise self._failed(TimeoutError())
         try:
-            return self._answer.raw.read(size, decode_content=True) or b""
+            block = self._answer.raw.read(size, decode_content=True) or b""
+            if not block and self._may_be_cut:
+                raise IncompleteRead(b"")
+            self._may_be_cut = False
+            return block
         except Exception as error:
             raise self._failed(error) from error
         except BaseException:
@@ -49,7 +63,7 @@ class Stream:
         if self._deadline.passed:
             raised = APITimeoutError(f"the deadline of {self._deadline.seconds:g} s for the whole transfer passed")
         else:
-            _, raised = connection_error(error, self._origin, sent=True)
+            _, raised = connection_error(error, self._origin, True, self._secrets())
         raised.method, raised.path, raised.attempts = self._request.method, self._request.path, 1
         return raised
 

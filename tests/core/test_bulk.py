@@ -119,7 +119,7 @@ def test_items_are_taken_as_late_as_can_be_and_in_the_calling_thread(concurrency
     assert takers == {threading.get_ident()}
 
 
-def maybe_applied(error: APIConnectionError) -> APIConnectionError:
+def maybe_applied(error: SelfDBError) -> SelfDBError:
     error.may_have_been_applied = True
     return error
 
@@ -139,10 +139,10 @@ def maybe_applied(error: APIConnectionError) -> APIConnectionError:
         (APITimeoutError("not connected"), "refused"),
         (maybe_applied(APIConnectionError("lost")), "unknown"),
         (maybe_applied(APITimeoutError("late")), "unknown"),
-        (InternalServerError("oops", 500), "unknown"),
-        (InternalServerError("oops", 503), "unknown"),
-        (SelfDBError("the answer is not the JSON that was promised", 201), "unknown"),
-        (ResponseTooLargeError("too large", 200), "unknown"),
+        (maybe_applied(InternalServerError("oops", 500)), "unknown"),
+        (maybe_applied(InternalServerError("oops", 503)), "unknown"),
+        (maybe_applied(SelfDBError("the answer is not the JSON that was promised", 201)), "unknown"),
+        (maybe_applied(ResponseTooLargeError("too large", 200)), "unknown"),
     ],
     ids=lambda value: value if isinstance(value, str) else f"{type(value).__name__}-{value.status_code}",
 )
