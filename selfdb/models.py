@@ -13,6 +13,7 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    FailFast,
     Field,
     ValidationError,
     field_validator,
@@ -391,7 +392,7 @@ class TableDataResponse(ResponseModel, Generic[RowT]):
     pages, ``page`` counts from 1.
     """
 
-    data: List[RowT]
+    data: Annotated[List[RowT], FailFast()]
     total: int
     page: int = 1
     page_size: int = Field(default=100, validation_alias=_either("page_size", "pageSize"))
@@ -435,6 +436,13 @@ class BucketUpdate(RequestModel):
     allowed_mime_types: Optional[List[str]] = None
 
 
+def _texts(value: Any) -> Any:
+    # One finding for all, where pydantic would have one an item: of millions, each larger than the item.
+    if isinstance(value, list) and not all(isinstance(item, str) for item in value):
+        raise ValueError("not a list of texts")
+    return value
+
+
 class BucketResponse(ResponseModel):
     """A bucket as the server shows it. ``total_size`` is in bytes."""
 
@@ -444,7 +452,7 @@ class BucketResponse(ResponseModel):
     owner_id: Optional[str] = None
     description: Optional[str] = None
     file_size_limit: Optional[int] = None
-    allowed_mime_types: Optional[List[str]] = None
+    allowed_mime_types: Annotated[Optional[List[str]], BeforeValidator(_texts)] = None
     file_count: int = 0
     total_size: int = 0
     created_at: Optional[Timestamp] = None

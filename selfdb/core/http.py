@@ -332,16 +332,16 @@ class _Idle:
 
     def __init__(self, maxsize: int) -> None:
         self._maxsize = maxsize
-        self._connections: deque[Any] = deque()
+        self.queue: deque[Any] = deque()
 
     def put(self, connection: Any, block: bool = False) -> None:
-        if len(self._connections) >= self._maxsize:
+        if len(self.queue) >= self._maxsize:
             raise queue.Full
-        self._connections.append(connection)
+        self.queue.append(connection)
 
     def get(self, block: bool = False, timeout: float | None = None) -> Any:
         try:
-            return self._connections.pop()
+            return self.queue.pop()
         except IndexError:
             raise queue.Empty from None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import json
 import socket
 import ssl
 from collections.abc import Iterable, Iterator
@@ -21,6 +20,8 @@ from ..exceptions import (
     error_class_for_status,
 )
 from .encoding import decode_json
+from .framing import Misframed
+from .redaction import quiet, redact, redact_json
 from .retry import Failure
 
 __all__ = ["connection_error", "error_for_answer", "redact"]
@@ -31,21 +32,11 @@ TEXT_IN_MESSAGE = 500
 TEXT_KEPT = 2048
 """Characters of such a body that stay on the error."""
 
+LARGEST_KEPT = 1024 * 1024
+"""Bytes of an error's body that are read as JSON; a larger one is no message, and its beginning says enough."""
+
 
 _TIMEOUTS = (TimeoutError, socket.timeout, requests.Timeout, urllib3.exceptions.TimeoutError)
-
-SHORTEST_SECRET = 6
-"""Characters; replacing anything shorter would garble messages and hide nothing."""
-
-
-def redact(text: str, secrets: Iterable[str]) -> str:
-    """``text`` without any of ``secrets``, which a server may have echoed."""
-    for secret in secrets:
-        if len(secret) >= SHORTEST_SECRET:
-            # As it is, and in the two ways in which JSON may have written it.
-            for form in (secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]):
-                text = text.replace(form, "***")
-    return text
 
 
 def _without_input(body: Any) -> Any:
@@ -68,12 +59,12 @@ def error_for_answer(
 
     :param keep_body: false where the body may repeat what was sent, and that is secret.
     """
-    text = redact(content.decode("utf-8", "replace"), secrets)
+    secrets = tuple(secrets)
     body: Any
     try:
-        body = _without_input(decode_json(text.encode("utf-8")))
+        body = _without_input(redact_json(decode_json(content if len(content) <= LARGEST_KEPT else b""), secrets))
     except ValueError:
-        body = text[:TEXT_KEPT] or None
+        body = redact(content[: 8 * TEXT_KEPT].decode("utf-8", "replace"), secrets)[:TEXT_KEPT] or None
     error = error_class_for_status(status_code)(
         _message_in(body) or f"HTTP {status_code}", status_code, body if keep_body else None
     )
@@ -113,15 +104,20 @@ def _finding(item: Any) -> str:
     return f"{place}: {item.get('msg', '')}" if place else str(item.get("msg", ""))
 
 
-def connection_error(error: Exception, origin: str, sent: bool | None) -> tuple[Failure, SelfDBError]:
+def connection_error(
+    error: Exception, origin: str, sent: bool | None, secrets: Iterable[str] = ()
+) -> tuple[Failure, SelfDBError]:
     """What a failure of the HTTP stack means for the request, and the error that says it.
 
     :param error: what the stack raised; it loses its request and answer here, which hold the secrets.
     :param origin: scheme, host and port, for the message.
     :param sent: whether a byte of the request may have left; ``None`` if only the failure's kind can tell.
+    :param secrets: what it may have been told, and must not repeat.
     """
     causes = list(_chain(error))
+    secrets = tuple(secrets)
     for cause in causes:
+        quiet(cause, secrets)
         if isinstance(cause, requests.RequestException):
             cause.request = cause.response = None
     if sent is None:
@@ -159,6 +155,8 @@ def connection_error(error: Exception, origin: str, sent: bool | None) -> tuple[
             )
     if not sent:
         return failure, APIConnectionError(f"could not connect to {origin}")
+    if any(isinstance(cause, Misframed) for cause in causes):
+        return failure, APIConnectionError(f"{origin} answered with something that is not HTTP")
     for cause in causes:
         if isinstance(cause, (requests.exceptions.ContentDecodingError, urllib3.exceptions.DecodeError)):
             return failure, APIConnectionError(f"the answer of {origin} is compressed in a way that cannot be undone")

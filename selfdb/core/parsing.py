@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, FailFast, TypeAdapter, ValidationError
 
 from .response import Response
 
@@ -14,9 +14,14 @@ __all__ = ["count_in", "deletion", "describe", "list_of", "one"]
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
+MAX_FINDINGS = 20
+"""That are told one by one. A list of nothing but zeros has millions of them."""
+
 
 def describe(error: ValidationError) -> str:
     """The findings of pydantic in one line, by field and without any value, which may be secret."""
+    if error.error_count() > MAX_FINDINGS:
+        return f"{error.error_count()} values are not what they should be"
     findings = error.errors(include_url=False, include_context=False, include_input=False)
     return "; ".join(
         f"{'.'.join(str(part) for part in finding['loc']) or 'value'}: {finding['msg'].removeprefix('Value error, ')}"
@@ -48,7 +53,8 @@ def one(model: type[ModelT], *wrappers: str) -> Callable[[Response], ModelT]:
 
 def list_of(model: type[ModelT], *wrappers: str) -> Callable[[Response], list[ModelT]]:
     """A reader of a list of ``model``: a bare array, or one under one of the keys ``wrappers``."""
-    adapter: TypeAdapter[list[ModelT]] = TypeAdapter(list[model])  # type: ignore[valid-type]
+    # Not each item that is wrong: a list of them would take many times the memory of the answer.
+    adapter: TypeAdapter[list[ModelT]] = TypeAdapter(Annotated[list[model], FailFast()])  # type: ignore[valid-type]
 
     def parse(response: Response) -> list[ModelT]:
         try:
@@ -93,6 +99,8 @@ def deletion(model: Callable[..., ModelT], thing: str, asked: object) -> Callabl
         if not isinstance(body, Mapping):
             body = {}
         named = next((body[key] for key in _DELETED_KEYS if body.get(key) is not None), asked)
-        return model(message=str(body.get("message") or f"{thing} deleted"), deleted_id=str(named))
+        with contextlib.suppress(ValidationError, RecursionError):  # of half a character, or a name of many levels
+            return model(message=str(body.get("message") or f"{thing} deleted"), deleted_id=str(named))
+        raise response.unusable(f"does not say in text that the {thing.lower()} was deleted")
 
     return parse

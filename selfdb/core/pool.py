@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import ssl
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any
 
 import requests
 from requests.auth import AuthBase
-from requests.utils import select_proxy
+from requests.utils import get_environ_proxies, select_proxy
 
 from ..exceptions import InvalidRequestError
 from .call import away
@@ -21,7 +20,9 @@ from .clock import SYSTEM_CLOCK, Clock, Deadline
 from .forks import renew_after_fork
 from .http import CALL, Bounds, ClientSession, Verify, bounded, tls_context
 from .lifeline import Lifeline
+from .redaction import secret_headers, secret_in_url
 from .retry import SAFE_METHODS, RetryBudget
+from .theirs import FirstLook
 from .upload import SupportsRead
 
 __all__ = ["Pool"]
@@ -120,9 +121,12 @@ class Pool:
         if connect == 0 or read == 0:  # which urllib3 takes for a mistake
             raise requests.ConnectTimeout("the deadline has passed")
         try:
-            # On a session of the user's we do not see when it waits.
-            with contextlib.nullcontext() if self._theirs is None else away():
+            if self._theirs is None:
                 return session.send(prepared, timeout=(connect, read), allow_redirects=False, **settings)
+            look = FirstLook(prepared)
+            with away():  # for we do not see when it waits
+                answer = session.send(prepared, timeout=(connect, read), allow_redirects=False, **settings)
+            return look.restore(answer)
         except requests.HTTPError as error:
             if error.response is None:
                 raise
@@ -154,6 +158,20 @@ class Pool:
         if self._theirs is None:
             return proxy, self._session().tls_context()
         return proxy, tls_context(settings["verify"] if self._verify is None else self._verify)
+
+    def secrets(self, url: str) -> Iterator[str]:
+        """What the environment, or a session of the user's, adds to requests to ``url`` and nobody may see."""
+        session = self._theirs
+        if session is not None:
+            yield from secret_headers(session.headers)
+            for part in session.auth if isinstance(session.auth, tuple) else ():
+                yield str(part)
+            for cookie in session.cookies:
+                yield cookie.value or ""
+        proxies = dict(get_environ_proxies(url)) if session is None or session.trust_env else {}
+        proxies.update({} if session is None else session.proxies)
+        for proxy in proxies.values():
+            yield from secret_in_url(proxy)
 
     @property
     def sent(self) -> bool | None:

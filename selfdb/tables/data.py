@@ -20,7 +20,7 @@ __all__ = ["RawTableData", "TableData"]
 Row = dict[str, Any]
 
 _PAGE = one(TableDataResponse[dict[str, Any]])
-_WRAPPED = frozenset({"row_inserted", "row_updated"})
+_WRAPPED = ("row_inserted", "row_updated")
 
 
 def _row(response: Response) -> Row:

@@ -107,12 +107,23 @@ def test_compressed_answers(
     assert "gzip" in (server.requests[0].header("Accept-Encoding") or "")
 
 
-@pytest.mark.parametrize("length", ["\xb2", "-1", "x", "2 ", ""])
-def test_lengths_that_are_no_numbers(
+@pytest.mark.parametrize("length", ["2", "2 ", "2, 2", "02"])
+def test_lengths_that_can_be_read_in_one_way_only(
+    length: str, scripted: Callable[..., ScriptedServer], connect: Callable[..., Transport]
+) -> None:
+    server = scripted([read(), reply(200, b"{}", {"Content-Length": length}), read(), reply(200, b"[]")])
+    transport = connect(server)
+    assert transport.exchange(GET).json() == {}
+    assert transport.exchange(GET).json() == [], "the connection serves on, so no byte more was read"
+
+
+@pytest.mark.parametrize("length", ["\xb2", "-1", "x", "", "+2", "2_0", "0x2", "2, 3", "2;2", "9" * 5000])
+def test_lengths_that_are_none_are_refused(
     length: str, scripted: Callable[..., ScriptedServer], connect: Callable[..., Transport]
 ) -> None:
     server = scripted(default=[read(), reply(200, b"{}", {"Content-Length": length}), close()])
-    assert connect(server).exchange(GET).json() == {}
+    with pytest.raises(APIConnectionError, match="not HTTP"):
+        connect(server).exchange(GET)
 
 
 # Size

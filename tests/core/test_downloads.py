@@ -74,11 +74,11 @@ def test_progress(known: bool, scripted: Scripted) -> None:
 
 
 @pytest.mark.parametrize("length", ["\u00b2", "1" * 5000, "+5", "-1", "1_0"])
-def test_a_length_that_is_none_is_unknown(length: str, scripted: Scripted) -> None:
+def test_a_length_that_is_none_is_refused(length: str, scripted: Scripted) -> None:
     head = f"HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n".encode("latin-1")
-    server = scripted(lambda peer: (peer.read_request(), peer.send(head + CONTENT)))
-    with transport_to(server.url) as transport, fetch(transport) as download:
-        assert download.total is None
+    server = scripted(default=lambda peer: (peer.read_request(), peer.send(head + CONTENT)))
+    with transport_to(server.url) as transport, pytest.raises(APIConnectionError, match="not HTTP"):
+        fetch(transport)
 
 
 def test_an_answer_without_length_ends_with_its_connection(scripted: Scripted) -> None:
