@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 import time
+
+from .flags import Flag
 
 __all__ = ["SYSTEM_CLOCK", "Clock", "Deadline"]
 
@@ -19,7 +20,7 @@ class Clock:
         """Seconds since the epoch, for comparison with dates that others state."""
         return time.time()
 
-    def wait(self, event: threading.Event, seconds: float) -> bool:
+    def wait(self, event: Flag, seconds: float) -> bool:
         """Block for ``seconds`` or until ``event`` is set; return whether it is set."""
         return event.wait(seconds)
 

@@ -11,13 +11,14 @@ __all__ = ["ForkAware", "renew_after_fork"]
 
 
 class ForkAware(Protocol):
-    """An object that knows how to go on in a forked child."""
+    """An object that knows how to go on in a forked child. It may have a ``_prepare_fork`` too, which is called
+    before, on the thread that forks: it must not wait for anything."""
 
     def _renew_in_child(self) -> None: ...
 
 
 _aware: weakref.WeakSet[ForkAware] = weakref.WeakSet()
-_aware_lock = threading.Lock()
+_aware_lock = threading.RLock()  # a signal handler may fork, or make such an object, where its own thread makes one
 
 
 def renew_after_fork(thing: ForkAware) -> None:
@@ -26,14 +27,23 @@ def renew_after_fork(thing: ForkAware) -> None:
         _aware.add(thing)
 
 
+def _before() -> None:
+    with _aware_lock:
+        things = list(_aware)
+    for thing in things:
+        prepare = getattr(thing, "_prepare_fork", None)
+        if prepare is not None:
+            prepare()
+
+
 def _in_child() -> None:
     # The only thread of the child runs this before anything else does: no lock is needed, and the one
     # that another thread of the parent may have held at the fork would never be released.
     global _aware_lock
-    _aware_lock = threading.Lock()
+    _aware_lock = threading.RLock()
     for thing in list(_aware):
         thing._renew_in_child()
 
 
 if hasattr(os, "register_at_fork"):  # pragma: no branch - absent on Windows, which does not fork
-    os.register_at_fork(after_in_child=_in_child)
+    os.register_at_fork(before=_before, after_in_child=_in_child)

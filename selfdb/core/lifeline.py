@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 import weakref
 
 from ..exceptions import ClientClosedError
 from .call import current_call, interruptible
 from .clock import SYSTEM_CLOCK, Clock
+from .flags import Flag
 
 __all__ = ["Lifeline"]
 
@@ -20,7 +20,7 @@ class Lifeline:
 
     def __init__(self, clock: Clock = SYSTEM_CLOCK, parent: Lifeline | None = None) -> None:
         self._clock = clock
-        self._closed = threading.Event()
+        self._closed = Flag()
         self._children: weakref.WeakSet[Lifeline] = weakref.WeakSet()
         if parent is not None:
             parent._adopt(self)

@@ -78,11 +78,11 @@ class RetryBudget:
     def __init__(self, capacity: int = 500) -> None:
         self._capacity = capacity
         self._left = capacity
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may make a call where its own thread counts
         renew_after_fork(self)
 
     def _renew_in_child(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     @property
     def left(self) -> int:

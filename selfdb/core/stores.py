@@ -13,6 +13,7 @@ from typing import Protocol, Union
 
 from ..exceptions import APITimeoutError, InvalidRequestError, SelfDBError
 from .call import away
+from .forks import renew_after_fork
 
 try:
     import fcntl
@@ -92,20 +93,28 @@ class FileStore:
             raise InvalidRequestError(f"the path of a session file is not usable: {error}") from None
         if self._path.is_dir():
             raise InvalidRequestError(f"{self._path} is a folder; name a file in it")
+        self._handles: set[int] = set()
+        """Open files by which a lock is held or waited for."""
+        renew_after_fork(self)
+
+    def _renew_in_child(self) -> None:
+        # A lock lives as long as any copy of its file is open: ours would outlive a parent that is killed.
+        for handle in list(self._handles):
+            self._let_go(handle)
 
     def __repr__(self) -> str:
         return f"FileStore({str(self._path)!r})"
 
     def get(self) -> str | None:
-        """The text of the file, or ``None`` if there is none.
+        """The text of the file, or ``None`` if there is none. Of bytes that are no text something is made that is.
 
         :raises SelfDBError: if it exists and cannot be read.
         """
         try:
-            return self._path.read_text(encoding="utf-8")
+            return self._path.read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
             return None
-        except (OSError, UnicodeDecodeError) as error:
+        except OSError as error:
             raise SelfDBError(f"the session file {self._path} cannot be read: {error}") from error
 
     def set(self, value: str) -> None:
@@ -160,10 +169,11 @@ class FileStore:
         try:
             yield
         finally:
-            try:
-                _unlock(handle)
-            finally:
-                os.close(handle)
+            if handle in self._handles:  # not in a child that was forked meanwhile: the lock is its parent's
+                try:
+                    _unlock(handle)
+                finally:
+                    self._let_go(handle)
 
     def _locked(self, timeout: float | None) -> int:
         path = self._path.with_name(self._path.name + ".lock")
@@ -171,19 +181,24 @@ class FileStore:
         try:
             self._make_folder()
             handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+            self._handles.add(handle)
             try:
                 while not _try_lock(handle):
                     if end is not None and time.monotonic() >= end:
                         raise APITimeoutError(f"another process holds the session lock {path}")
                     time.sleep(self._POLL)
             except BaseException:
-                os.close(handle)
+                self._let_go(handle)
                 raise
         except SelfDBError:  # an OSError too: time-outs are
             raise
         except OSError as error:
             raise SelfDBError(f"the session lock {path} cannot be taken: {error}") from error
         return handle
+
+    def _let_go(self, handle: int) -> None:
+        self._handles.discard(handle)
+        os.close(handle)
 
     def _make_folder(self) -> None:
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import copy
 import hashlib
 import json
+import logging
 import math
 import threading
 from collections.abc import Callable
@@ -16,10 +18,14 @@ from ..exceptions import APITimeoutError, ClientClosedError, SelfDBError
 from .call import shielded
 from .clock import SYSTEM_CLOCK, Clock, Deadline
 from .forks import renew_after_fork
+from .lineage import Lineage
 from .stores import MemoryStore, SessionStore
 from .waits import Signal, finish, until
 
-__all__ = ["TokenKeeper", "Tokens", "binding_of", "expiry_of"]
+__all__ = ["TokenKeeper", "Tokens", "binding_of", "expiry_of", "lifetime_of"]
+
+
+log = logging.getLogger("selfdb.tokens")
 
 
 class Tokens(NamedTuple):
@@ -52,23 +58,46 @@ def expiry_of(access: str) -> float | None:
 
     Nothing is verified: the answer only helps to renew in time, the server decides.
     """
+    return _claim(access, "exp")
+
+
+def lifetime_of(access: str) -> float | None:
+    """Seconds for which a JWT was given out, by the clock of who did; ``None`` if it does not say."""
+    begun, end = _claim(access, "iat"), _claim(access, "exp")
+    return None if begun is None or end is None or end <= begun else end - begun
+
+
+def _claim(access: str, name: str) -> float | None:
     try:
         payload = access.split(".")[1]
         claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-        end = float(claims["exp"])
+        moment = float(claims[name])
     except (IndexError, KeyError, TypeError, ValueError, OverflowError, binascii.Error, RecursionError):
         return None
-    return end if math.isfinite(end) else None
+    return moment if math.isfinite(moment) else None
 
 
 class _Flight:
-    """One renewal under way; the threads that need it too wait here."""
+    """One renewal under way; the threads that need it too wait here.
+
+    :ivar landed: whether it is over.
+    :ivar settled: whether it came to something that holds for all; if its leader was interrupted, it did not.
+    """
 
     def __init__(self) -> None:
-        self.landed = False
+        self.landed = self.settled = False
         self.changed = Signal()
         self.tokens: Tokens | None = None
         self.error: SelfDBError | None = None
+
+    def land(self) -> None:
+        """Let the others go on."""
+        self.landed = True  # before anything that could be interrupted
+        self.changed.ring()
+
+
+_NO_SESSION = Tokens("")
+"""Stands for something in the store that is no session: nobody signed out, for that would have removed it."""
 
 
 class TokenKeeper:
@@ -84,16 +113,39 @@ class TokenKeeper:
         self._store: SessionStore = MemoryStore() if store is None else store
         self._binding = binding
         self._clock = clock
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may make a call where its own thread just looks at these
         self._flight: _Flight | None = None
         self._version = 0
         self._tokens: Tokens | None = None
         self._loaded = False
+        self._in_store: Tokens | None = None
+        """What the store held when it was read or written last."""
+        self._lineage: Lineage | None = None
+        """By which a forked child learns that its parent renewed the session that both have, or the other way round."""
+        self.renewals = 0
+        """How often the server gave a new pair."""
         renew_after_fork(self)
 
+    def _prepare_fork(self) -> None:
+        # Without locks: the thread that forks may hold them.
+        tokens = self._tokens
+        if self._lineage is None and tokens is not None and tokens.refresh is not None and self._alone:
+            try:
+                lineage = Lineage()
+            except OSError:
+                log.warning("no memory to share with a forked process: it will have to sign in for itself")
+                return
+            lineage.write(self._record(tokens))
+            self._lineage = lineage
+
     def _renew_in_child(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._flight = None  # the thread that led it stayed in the parent
+
+    @property
+    def _alone(self) -> bool:
+        """Whether no other process sees the store."""
+        return isinstance(self._store, MemoryStore)
 
     def current(self) -> Tokens | None:
         """The pair in use, or ``None`` when signed out. Reads the store on the first call.
@@ -104,13 +156,15 @@ class TokenKeeper:
             stored = self._stored()
             with self._lock:
                 if not self._loaded:
-                    self._tokens, self._loaded = stored, True
+                    self._in_store = stored
+                    self._tokens, self._loaded = None if stored is _NO_SESSION else stored, True
         return self._tokens
 
     def set(self, tokens: Tokens | None) -> None:
         """Use ``tokens`` from now on; ``None`` signs out."""
         with self._lock:
             self._put(tokens)
+            self._lineage = None  # another session, or none: nothing to our relatives
         self._mirror()
 
     def forget(self, access: str) -> None:
@@ -130,45 +184,47 @@ class TokenKeeper:
             session (any more): then the caller's own error stands.
         :raises SelfDBError: what kept the server from answering; the session is kept, a later call tries again.
         """
-        with self._lock:
-            tokens, flight = self._tokens, self._flight
-            if tokens is None or tokens.access != used:
-                return tokens
-            leads = flight is None
-            if flight is None:
-                flight = self._flight = _Flight()
-        if leads:
-            return self._lead(flight, tokens, renewer, deadline)
-        if not finish(until(flight.changed, lambda: flight.landed, deadline.remaining())):
-            raise APITimeoutError("the deadline passed while another thread was refreshing the session")
-        if flight.error is not None:
-            raise copy.copy(flight.error)  # an exception object belongs to one thread
-        return flight.tokens
+        while True:
+            mine = _Flight()
+            try:
+                with self._lock:
+                    tokens = self._tokens
+                    if tokens is None or tokens.access != used:
+                        return tokens
+                    flight = self._flight
+                    if flight is None or flight.landed:
+                        flight = self._flight = mine
+                if flight is mine:
+                    return self._lead(mine, tokens, renewer, deadline)
+            finally:
+                mine.land()
+            if not finish(until(flight.changed, lambda flight=flight: flight.landed, deadline.remaining())):  # type: ignore[misc]
+                raise APITimeoutError("the deadline passed while another thread was refreshing the session")
+            if flight.error is not None:
+                raise copy.copy(flight.error)  # an exception object belongs to one thread
+            if flight.settled:
+                return flight.tokens
 
     def _lead(self, flight: _Flight, tokens: Tokens, renewer: Renewer, deadline: Deadline) -> Tokens | None:
         try:
             # Others wait for it, and an answer that nobody reads would use the refresh token up.
             with shielded(), self._store.lock(deadline.remaining()):
                 flight.tokens = self._renew_once(tokens, renewer, deadline)
+            flight.settled = True
             return flight.tokens
-        except BaseException as error:
-            if isinstance(error, SelfDBError) and not isinstance(error, ClientClosedError):
+        except SelfDBError as error:
+            # The end of this thread's clone, or of its time, is nothing that happened to the others.
+            if not isinstance(error, ClientClosedError) and not deadline.passed:
                 flight.error = copy.copy(error)
-            else:
-                # Ctrl-C in this thread, or the end of its clone, is nothing that happened to the others.
-                flight.error = SelfDBError("the session could not be refreshed; call again")
             raise
-        finally:
-            with self._lock:
-                self._flight = None
-            flight.landed = True
-            flight.changed.ring()
 
     def _renew_once(self, tokens: Tokens, renewer: Renewer, deadline: Deadline) -> Tokens | None:
-        if self._was_replaced_elsewhere(tokens):
-            return self._adopt(tokens)
+        changed, newer = self._elsewhere(tokens)
+        if changed:
+            return self._replace(tokens.access, newer, mirror=False)
         if tokens.refresh is None:
             return None
+        lineage = self._lineage
         try:
             fresh: Tokens | None = renewer(tokens.refresh, deadline)
         except SelfDBError as error:
@@ -177,19 +233,26 @@ class TokenKeeper:
             if error.status_code not in _REFUSALS:
                 raise
             fresh = None
-        if self._was_replaced_elsewhere(tokens):
-            return self._adopt(tokens)  # a login meanwhile: it is newer than what we asked for
+        else:
+            self.renewals += 1
+        changed, newer = self._elsewhere(tokens)
+        if changed:  # a login meanwhile: it is newer than what we asked for
+            return self._replace(tokens.access, newer, mirror=False)
+        if lineage is not None and fresh is not None:
+            lineage.write(self._record(fresh))
         return self._replace(tokens.access, fresh)
 
-    def _was_replaced_elsewhere(self, tokens: Tokens) -> bool:
-        """Whether another process on the same store renewed the session of ``tokens``, or signed in or out."""
-        if isinstance(self._store, MemoryStore):
-            return False
+    def _elsewhere(self, tokens: Tokens) -> tuple[bool, Tokens | None]:
+        """Whether another process changed the session of ``tokens``, and to what; ``None`` if it signed out."""
+        if self._alone:
+            lineage = self._lineage
+            newest = None if lineage is None else self._read(lineage.read())
+            return newest is not None and newest.access not in ("", tokens.access), newest
         stored = self._stored()
-        return stored is None or stored.access != tokens.access
-
-    def _adopt(self, tokens: Tokens) -> Tokens | None:
-        return self._replace(tokens.access, self._stored(), mirror=False)
+        if stored is _NO_SESSION or stored == tokens:
+            return False, None
+        # What is there still because we could not write is not what somebody else put there.
+        return stored != self._in_store, stored
 
     def _replace(self, access: str, tokens: Tokens | None, *, mirror: bool = True) -> Tokens | None:
         """Put ``tokens`` in the place of the pair of ``access`` unless that is gone; return what is in use then."""
@@ -197,6 +260,8 @@ class TokenKeeper:
             if self._tokens is None or self._tokens.access != access:
                 return self._tokens
             self._put(tokens)
+            if not mirror:
+                self._in_store = tokens
         if mirror:
             self._mirror()
         return tokens
@@ -210,25 +275,36 @@ class TokenKeeper:
         while True:
             with self._lock:
                 version, tokens = self._version, self._tokens
-            if tokens is None:
-                self._store.remove()
-            else:
-                record = {
-                    "binding": self._binding,
-                    "access_token": tokens.access,
-                    "refresh_token": tokens.refresh,
-                }
-                self._store.set(json.dumps(record))
+            try:
+                if tokens is None:
+                    self._store.remove()
+                else:
+                    self._store.set(self._record(tokens))
+            except SelfDBError:
+                with contextlib.suppress(SelfDBError):
+                    self._in_store = self._stored()
+                raise
+            self._in_store = tokens
             if version == self._version:
                 return
 
+    def _record(self, tokens: Tokens) -> str:
+        record = {"binding": self._binding, "access_token": tokens.access, "refresh_token": tokens.refresh}
+        return json.dumps(record)
+
     def _stored(self) -> Tokens | None:
-        text = self._store.get()
+        return self._read(self._store.get())
+
+    def _read(self, text: str | None) -> Tokens | None:
+        """The session that a stored text holds; ``None`` for another one's or no text, `_NO_SESSION` for nonsense."""
+        if text is None:
+            return None
         try:
-            record = json.loads(text) if text else None
-            if not isinstance(record, dict) or record["binding"] != self._binding:
+            record = json.loads(text)
+            if record["binding"] != self._binding:
                 return None
             access, refresh = record["access_token"], record["refresh_token"]
-        except (ValueError, KeyError, RecursionError):
-            return None  # a file that somebody else wrote is no session of ours; the next login replaces it
-        return Tokens(access, refresh) if isinstance(access, str) and isinstance(refresh, (str, type(None))) else None
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return _NO_SESSION  # somebody else wrote it, or it broke off: the next pair of ours replaces it
+        sound = isinstance(access, str) and bool(access) and isinstance(refresh, (str, type(None)))
+        return Tokens(access, refresh) if sound else _NO_SESSION

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 
-from ..core.tokens import expiry_of
+from ..core.tokens import expiry_of, lifetime_of
 from ..core.transport import Transport
 from ..exceptions import SelfDBError
 
@@ -32,7 +32,8 @@ class Credentials:
         self._renew_at: float | None = None
         self._reopen_at: float | None = None
         self._renewing: str | None = None
-        self._renewed = False
+        self._fresh: str | None = None
+        self._renewed = self._adopted = False
 
     def current(self) -> str | None:
         """The token of this moment. Secret."""
@@ -43,27 +44,35 @@ class Credentials:
         """``token`` is what the server knows us by from now on."""
         self.known = token
         end = None if token is None else expiry_of(token)
-        if end is None:
+        if token is None or end is None:
             self._renew_at = self._reopen_at = None
         else:
-            left = end - self._clock.time()
-            self._renew_at = end - min(RENEW_BEFORE, left / 4)
-            self._reopen_at = end - min(REOPEN_BEFORE, left / 8)
+            now = self._clock.time()
+            left = end - now
+            if token == self._fresh:
+                # All its time is before it, whatever our clock makes of its end: with one that is fast, each token
+                # would have to be renewed the moment that it comes.
+                left = lifetime_of(token) or left
+            self._renew_at = now + left - min(RENEW_BEFORE, left / 4)
+            self._reopen_at = now + left - min(REOPEN_BEFORE, left / 8)
 
     def accepted(self) -> None:
         """The server took what it was given: a later refusal is worth a renewal again."""
-        self._renewed = False
+        self._renewed = self._adopted = False
 
     def renew_refused(self) -> bool:
-        """Whether what was refused gave way to a fresh token; once between two acceptances.
+        """Whether what was refused gave way to another token; to one of the server once between two acceptances.
 
         :raises SelfDBError: if that cannot be said at the moment.
         """
         token = self.known
         if token is None or self._renewed:
             return False
+        keeper = self._transport.keeper
+        before = keeper.renewals
         fresh = self._transport.renew(token)
-        self._renewed = True
+        self._renewed = self._adopted or keeper.renewals != before
+        self._adopted = True  # what another process fetched may have ended as well
         return fresh is not None and fresh.access != token
 
     def newer(self) -> str | None:
@@ -89,7 +98,8 @@ class Credentials:
 
     def _renew(self, token: str) -> None:
         try:
-            self._transport.renew(token)
+            fresh = self._transport.renew(token)
+            self._fresh = None if fresh is None else fresh.access
         except SelfDBError as error:
             log.debug("the session could not be refreshed: %s", error)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import threading
 import time
 import traceback
 from typing import Any, Callable, Dict, List, Mapping, Optional
@@ -11,6 +10,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional
 import requests
 
 from selfdb.core.clock import Clock
+from selfdb.core.flags import Flag
 from selfdb.core.options import CallOptions
 from selfdb.core.pool import Pool
 from selfdb.core.request import Request
@@ -43,7 +43,7 @@ class SkippingClock(Clock):
     def time(self) -> float:
         return time.time() + self._skipped
 
-    def wait(self, event: threading.Event, seconds: float) -> bool:
+    def wait(self, event: Flag, seconds: float) -> bool:
         self.naps.append(seconds)
         self._skipped += seconds
         return event.is_set()

@@ -8,6 +8,7 @@ import threading
 from typing import Any, Callable, List, Optional, Tuple
 
 from selfdb.core.clock import Clock
+from selfdb.core.flags import Flag
 from selfdb.core.websocket import Address, After, Link
 from selfdb.exceptions import SelfDBError
 from tests.core.kit import wait_until
@@ -101,7 +102,7 @@ class Naps(Clock):
     def monotonic(self) -> float:
         return super().monotonic() + self._skipped
 
-    def wait(self, event: threading.Event, seconds: float) -> bool:
+    def wait(self, event: Flag, seconds: float) -> bool:
         self.naps.append(seconds)
         self._skipped += seconds
         return event.is_set()

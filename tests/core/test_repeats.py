@@ -9,6 +9,7 @@ from typing import Any, Callable, Dict, List, Optional, Set
 
 import pytest
 
+from selfdb.core.flags import Flag
 from selfdb.core.request import Request
 from selfdb.core.retry import RetryBudget
 from selfdb.core.transport import Transport
@@ -180,7 +181,7 @@ def test_closing_ends_a_wait_between_attempts(
     waiting = threading.Event()
 
     class Announcing(SkippingClock):
-        def wait(self, event: threading.Event, seconds: float) -> bool:
+        def wait(self, event: Flag, seconds: float) -> bool:
             waiting.set()
             return event.wait(seconds)
 
@@ -369,7 +370,7 @@ def test_a_deadline_that_passes_during_the_wait_forgets_no_doubt(
     scripted: Callable[..., ScriptedServer], connect: Callable[..., Transport]
 ) -> None:
     class Late(HeldClock):
-        def wait(self, event: threading.Event, seconds: float) -> bool:
+        def wait(self, event: Flag, seconds: float) -> bool:
             self.advance(100)
             return super().wait(event, seconds)
 

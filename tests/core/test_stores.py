@@ -19,7 +19,7 @@ from selfdb.core.clock import Deadline
 from selfdb.core.stores import FileStore, MemoryStore
 from selfdb.core.tokens import TokenKeeper, Tokens, binding_of
 from selfdb.exceptions import APITimeoutError, InvalidRequestError, SelfDBError
-from tests.core.kit import BOUND, Background
+from tests.core.kit import BOUND, Background, in_forked_child
 from tests.core.session_process import API_KEY
 from tests.servers.replies import Reply, ReplyServer, Request
 
@@ -135,13 +135,10 @@ def test_a_reader_never_sees_a_part_of_a_text(path: Path, monkeypatch: pytest.Mo
 # What cannot be read or written
 
 
-def test_a_file_that_is_no_text_is_an_error_until_the_next_login(path: Path) -> None:
+def test_a_file_that_is_no_text_is_no_session_and_is_replaced_by_a_login(path: Path) -> None:
     path.write_bytes(b"\x80\xff\x00secret")
     store = FileStore(path)
-    with pytest.raises(SelfDBError, match=r"session file .*session cannot be read"):
-        store.get()
-    with pytest.raises(SelfDBError, match="cannot be read"):
-        TokenKeeper(store).current()
+    assert TokenKeeper(store).current() is None
     TokenKeeper(store).set(Tokens("a", "r"))
     assert TokenKeeper(store).current() == Tokens("a", "r")
 
@@ -311,6 +308,26 @@ def test_another_process_holds_us_off_until_it_is_killed(path: Path) -> None:
             FileStore(path).lock(0.05).__enter__()
         holder.kill()
         with FileStore(path).lock(BOUND):
+            pass
+
+
+def test_a_forked_child_lets_go_of_its_parents_lock_and_leaves_it_to_him(path: Path) -> None:
+    store = FileStore(path)
+    with contextlib.ExitStack() as inside:
+        inside.enter_context(store.lock(0))
+
+        def in_child() -> bytes:
+            inside.close()  # as if the thread that holds it had forked
+            with pytest.raises(APITimeoutError):
+                store.lock(0).__enter__()
+            return str(len(store._handles)).encode()
+
+        assert in_forked_child(in_child) == b"0"
+        with pytest.raises(APITimeoutError):
+            FileStore(path).lock(0).__enter__()
+    with store.lock(0):
+        store._renew_in_child()
+        with FileStore(path).lock(0):
             pass
 
 

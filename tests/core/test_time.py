@@ -11,6 +11,7 @@ import pytest
 
 from selfdb.core.call import Call, CallAbandoned, enter_call
 from selfdb.core.clock import SYSTEM_CLOCK, Clock, Deadline
+from selfdb.core.flags import Flag
 from selfdb.core.lifeline import Lifeline
 from selfdb.exceptions import ClientClosedError
 from tests.core.calls import HeldClock
@@ -75,7 +76,7 @@ def test_closing_from_another_thread_ends_a_sleep_at_once() -> None:
     sleeping = threading.Event()
 
     class Announcing(Clock):
-        def wait(self, event: threading.Event, seconds: float) -> bool:
+        def wait(self, event: Flag, seconds: float) -> bool:
             sleeping.set()
             return super().wait(event, seconds)
 

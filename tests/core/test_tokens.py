@@ -13,9 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from selfdb.core import tokens as tokens_module
 from selfdb.core.clock import Clock, Deadline
+from selfdb.core.forks import renew_after_fork
+from selfdb.core.lineage import SIZE, Lineage
 from selfdb.core.stores import MemoryStore
-from selfdb.core.tokens import TokenKeeper, Tokens, binding_of, expiry_of
+from selfdb.core.tokens import TokenKeeper, Tokens, binding_of, expiry_of, lifetime_of
 from selfdb.exceptions import (
     APIConnectionError,
     APITimeoutError,
@@ -224,16 +227,62 @@ def test_a_waiting_thread_without_deadline_waits_to_the_end() -> None:
     assert follower.result() == NEW
 
 
+class Once:
+    """The first who asks ends as ``first`` says, when all the others wait for him; the next gets NEW."""
+
+    def __init__(self, first: BaseException, deadline: AskedDeadline, count: int) -> None:
+        self.first: Optional[BaseException] = first
+        self.deadline = deadline
+        self.count = count
+        self.given: List[str] = []
+
+    def __call__(self, refresh_token: str, deadline: Deadline) -> Tokens:
+        self.given.append(refresh_token)
+        first, self.first = self.first, None
+        if first is not None:
+            wait_until(lambda: self.deadline.asked >= self.count)
+            raise first
+        return NEW
+
+
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt(), ClientClosedError("this client is closed")])
-def test_what_ends_the_leader_alone_releases_the_others_without_ending_them(interruption: BaseException) -> None:
+def test_what_ends_the_leader_alone_has_another_lead(interruption: BaseException) -> None:
+    keeper, deadline = keeper_of(), AskedDeadline()
+    once = Once(interruption, deadline, 8)
+    outcomes = in_threads(8, lambda: keeper.renew(OLD.access, once, deadline))
+    assert outcomes.count(NEW) == 7
+    assert [type(outcome) for outcome in outcomes if outcome != NEW] == [type(interruption)]
+    assert once.given == [OLD.refresh] * 2
+    assert keeper.current() == NEW
+    assert keeper.renewals == 1
+
+
+def test_a_leader_whose_own_time_is_up_has_another_lead() -> None:
+    keeper, deadline = keeper_of(), AskedDeadline()
+    begun = threading.Event()
+
+    def slow(refresh_token: str, own: Deadline) -> Tokens:
+        begun.set()
+        wait_until(lambda: own.passed and deadline.asked >= 1)
+        raise APITimeoutError("the deadline passed")
+
+    leader = Background(lambda: keeper.renew(OLD.access, slow, Deadline(0.05)))
+    assert begun.wait(BOUND)
+    assert keeper.renew(OLD.access, Renewals(NEW), deadline) == NEW
+    assert isinstance(leader.result(), APITimeoutError)
+
+
+def test_an_interruption_before_it_leads_leaves_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     keeper = keeper_of()
-    outcomes, _ = together(keeper, interruption, 8)
-    own = [outcome for outcome in outcomes if type(outcome) is type(interruption)]
-    others = [outcome for outcome in outcomes if type(outcome) is SelfDBError]
-    assert (len(own), len(others)) == (1, 7)
-    assert "call again" in str(others[0])
-    assert keeper.current() == OLD
-    assert keeper.renew(OLD.access, Renewals(NEW), Deadline(1)) == NEW
+
+    def interrupted(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(keeper, "_lead", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            keeper.renew(OLD.access, Renewals(OTHER), Deadline(1))
+    assert keeper.renew(OLD.access, Renewals(NEW), Deadline(None)) == NEW
 
 
 def test_a_store_that_cannot_be_locked_in_time_fails_the_call_and_keeps_the_session() -> None:
@@ -369,8 +418,8 @@ def test_a_child_forked_during_a_renewal_does_not_wait_for_the_thread_that_staye
         assert in_forked_child(in_child) == OTHER.access.encode()
     finally:
         let_go.set()
-    assert leader.result() == NEW
-    assert keeper.current() == NEW, "the child's session is its own"
+    assert leader.result() == OTHER, "it is one session, and the pair of who was faster is as good as ours"
+    assert keeper.current() == OTHER
 
 
 def test_a_child_forked_while_the_lock_is_held_can_take_it() -> None:
@@ -387,9 +436,110 @@ def test_a_child_forked_while_the_lock_is_held_can_take_it() -> None:
 
 def test_what_the_child_makes_anew() -> None:
     keeper = keeper_of()
-    keeper._lock.acquire()
+    in_threads(1, keeper._lock.acquire)
     keeper._renew_in_child()
     assert keeper.renew(OLD.access, Renewals(NEW), Deadline(1)) == NEW
+
+
+def test_what_one_side_of_a_fork_renewed_the_other_takes_over() -> None:
+    keeper, forked, renewed = keeper_of(), threading.Event(), threading.Event()
+
+    def in_child() -> bytes:
+        wait_until(lambda: keeper._elsewhere(OLD)[0])
+        unused = Renewals(OTHER)
+        tokens = keeper.renew(OLD.access, unused, Deadline(BOUND))
+        assert unused.given == []
+        return tokens.access.encode() if tokens else b"signed out"
+
+    class Preparing:
+        def _renew_in_child(self) -> None:
+            """Nothing."""
+
+        def _prepare_fork(self) -> None:
+            forked.set()
+
+    preparing = Preparing()
+    renew_after_fork(preparing)
+    parent = Background(lambda: forked.wait(BOUND) and _renewed_by(keeper, renewed))
+    assert in_forked_child(in_child) == NEW.access.encode()
+    assert parent.result() == NEW
+    assert renewed.is_set()
+
+
+def _renewed_by(keeper: TokenKeeper, renewed: threading.Event) -> Optional[Tokens]:
+    wait_until(lambda: keeper._lineage is not None)
+    renewed.set()
+    return keeper.renew(OLD.access, Renewals(NEW), Deadline(BOUND))
+
+
+def related(keeper: TokenKeeper) -> TokenKeeper:
+    """What a forked child has of ``keeper``."""
+    keeper._prepare_fork()
+    child = keeper_of(keeper.current())
+    child._lineage = keeper._lineage
+    return child
+
+
+def test_relatives_take_over_what_the_other_renewed_and_nothing_else() -> None:
+    parent = keeper_of()
+    child = related(parent)
+    assert child.renew(OLD.access, Renewals(NEW), Deadline(1)) == NEW
+    unused = Renewals(OTHER)
+    assert parent.renew(OLD.access, unused, Deadline(1)) == NEW
+    assert unused.given == []
+    child.set(OTHER)
+    assert parent.renew(NEW.access, Renewals(Tokens("third", "third-refresh")), Deadline(1)) is not None
+    later = Renewals(Tokens("another"))
+    assert child.renew(OTHER.access, later, Deadline(1)) == Tokens("another"), "a login is nothing to the relatives"
+
+
+def test_a_relative_that_renewed_at_the_same_time_is_followed() -> None:
+    parent = keeper_of()
+    child = related(parent)
+    at_once = Renewals(OTHER, lambda: child.renew(OLD.access, Renewals(NEW), Deadline(1)))
+    assert parent.renew(OLD.access, at_once, Deadline(1)) == NEW
+
+
+def test_a_session_that_the_server_refuses_is_not_told_to_relatives() -> None:
+    parent = keeper_of()
+    child = related(parent)
+    assert child.renew(OLD.access, Renewals(error_class_for_status(401)("no", 401)), Deadline(1)) is None
+    assert parent.renew(OLD.access, Renewals(NEW), Deadline(1)) == NEW
+
+
+def test_what_needs_no_shared_memory_for_a_fork_gets_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    for keeper in (keeper_of(None), keeper_of(Tokens("only")), keeper_of(store=Shared())):
+        keeper._prepare_fork()
+        assert keeper._lineage is None
+    keeper = keeper_of()
+    keeper._prepare_fork()
+    first = keeper._lineage
+    keeper._prepare_fork()
+    assert keeper._lineage is first is not None
+
+    def none_left() -> Any:
+        raise OSError("no memory")
+
+    monkeypatch.setattr(tokens_module, "Lineage", none_left)
+    keeper = keeper_of()
+    keeper._prepare_fork()
+    assert keeper._lineage is None
+
+
+# Memory that processes share
+
+
+def test_a_lineage_holds_the_last_text_whole_or_none() -> None:
+    lineage = Lineage()
+    assert lineage.read() is None
+    for text in ("one", "", "zw\u00f6lf" * 100, "x"):
+        lineage.write(text)
+        assert lineage.read() == text
+    lineage.write("y" * SIZE)
+    assert lineage.read() == ""
+    lineage.write("torn")
+    lineage._memory[0:1] = bytes([lineage._memory[0] ^ 1])
+    assert lineage.read() is None
 
 
 # A store that other processes share
@@ -459,6 +609,51 @@ def test_an_unchanged_shared_session_is_renewed_and_written() -> None:
     assert TokenKeeper(store).current() == NEW
 
 
+class Failing(Shared):
+    """A store that cannot be written for a while."""
+
+    full = False
+
+    def set(self, value: str) -> None:
+        if self.full:
+            raise SelfDBError("no space left")
+        super().set(value)
+
+
+def test_what_could_not_be_written_is_not_given_up_for_what_is_there_still() -> None:
+    store = Failing()
+    keeper = keeper_of(store=store)
+    store.full = True
+    with pytest.raises(SelfDBError, match="no space left"):
+        keeper.renew(OLD.access, Renewals(NEW), Deadline(1))
+    assert keeper.current() == NEW
+    store.full = False
+    renewals = Renewals(OTHER)
+    assert keeper.renew(NEW.access, renewals, Deadline(1)) == OTHER
+    assert renewals.given == [NEW.refresh]
+    assert TokenKeeper(store).current() == OTHER
+
+
+def test_a_login_that_could_not_be_written_is_not_given_up_for_the_session_of_another_user() -> None:
+    store = Failing()
+    keeper_of(OTHER, store=store)
+    store.full = True
+    keeper = TokenKeeper(store)
+    with pytest.raises(SelfDBError, match="no space left"):
+        keeper.set(OLD)
+    store.full = False
+    assert keeper.renew(OLD.access, Renewals(NEW), Deadline(1)) == NEW
+
+
+@pytest.mark.parametrize("text", ["", "half a", "{}", "[]", '{"binding": "", "access_token": "", "refresh_token": ""}'])
+def test_nonsense_in_the_store_signs_nobody_out(text: str) -> None:
+    store = Shared()
+    keeper = keeper_of(store=store)
+    store.value = text
+    assert keeper.renew(OLD.access, Renewals(NEW), Deadline(1)) == NEW
+    assert TokenKeeper(store).current() == NEW
+
+
 # When a token ends
 
 
@@ -504,6 +699,19 @@ def test_expiry_of_any_text_is_a_time_or_none(text: str) -> None:
 def test_expiry_of_any_claim_is_a_time_or_none(claim: Any) -> None:
     end = expiry_of(jwt_with(json.dumps({"exp": claim}).encode()))
     assert end is None or end - end == 0.0
+
+
+@pytest.mark.parametrize(
+    "payload, seconds",
+    [
+        (b'{"iat": 1700000000, "exp": 1700000900}', 900.0),
+        (b'{"iat": 1700000000, "exp": 1700000000}', None),
+        (b'{"iat": 1700000000}', None),
+        (b'{"exp": 1700000000}', None),
+    ],
+)
+def test_for_how_long_a_token_was_given_out(payload: bytes, seconds: Optional[float]) -> None:
+    assert lifetime_of(jwt_with(payload)) == seconds
 
 
 def test_expires_within() -> None:
