@@ -176,7 +176,7 @@ class Dispatcher:
             return
         try:
             self._on_error(error)
-        except Exception:
+        except BaseException:  # sys.exit() too: without this thread nobody is told of anything any more
             log.exception("the error callback failed")
 
     def runs_here(self) -> bool:

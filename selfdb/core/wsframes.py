@@ -33,8 +33,8 @@ class FrameDecoder:
         self._limit = limit
         self._buffer = bytearray()
         self._opcode: int | None = None
-        self._fragments: list[bytes] = []
-        self._size = 0
+        # Not a list of them: each small one would take the room of fifty bytes.
+        self._fragments = bytearray()
 
     def feed(self, data: bytes) -> list[Message]:
         """The messages that ``data`` completes.
@@ -86,14 +86,12 @@ class FrameDecoder:
             raise FrameError("fragments of a message are out of order")
         if opcode != CONTINUATION:
             self._opcode = opcode
-        if payload:  # empty ones could go on for ever
-            self._fragments.append(payload)
-        self._size += len(payload)
-        if self._size > self._limit:
+        self._fragments += payload
+        if len(self._fragments) > self._limit:
             raise FrameError(f"a message is larger than the {self._limit} bytes allowed")
         if not final:
             return None
         assert self._opcode is not None
-        message = Message(self._opcode, b"".join(self._fragments))
-        self._opcode, self._fragments, self._size = None, [], 0
+        message = Message(self._opcode, bytes(self._fragments))
+        self._opcode, self._fragments = None, bytearray()
         return message

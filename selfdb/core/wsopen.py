@@ -45,6 +45,9 @@ class Address(NamedTuple):
     context: Optional[ssl.SSLContext] = None
     secrets: Sequence[str] = ()
 
+    def __repr__(self) -> str:
+        return f"<Address at {self.origin}>"
+
 
 class _GivenUp(Exception):
     """Somebody said so."""
@@ -230,9 +233,16 @@ class Opening:
 
     def _refused(self, error: Any) -> SelfDBError:
         secrets = [form for secret in self._address.secrets for form in (secret, quote(secret, safe=""))]
-        body = error.resp_body or b""
-        raised = error_for_answer(int(error.status_code), body, None, secrets, keep_body=True)
-        if not body:
+        status, body = int(error.status_code), error.resp_body or b""
+        if not 100 <= status <= 599:
+            return APIConnectionError(f"{self._address.origin} answered the handshake with something that is not HTTP")
+        raised = error_for_answer(status, body, None, secrets, keep_body=True)
+        if status < 400:
+            raised.message = (
+                f"{self._address.origin} answered the WebSocket handshake with HTTP {status}; "
+                "is base_url right, and does a proxy on the way pass WebSockets on?"
+            )
+        elif not body:
             raised.message = f"the WebSocket handshake with {self._address.origin} was refused"
         return raised
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import json
 from collections.abc import Callable
 from typing import Any, NamedTuple, Union
 
@@ -34,6 +35,9 @@ REJOIN_STEPS = (1.0, 2.0, 5.0, 10.0)
 
 JOIN_TIMEOUT = 10.0
 """Seconds within which a join that nobody waits for has to be answered."""
+
+LONGEST_REASON = 500
+"""Characters of a refusal's reason that go into a message."""
 
 _FORBIDDEN = frozenset({"unauthorized", "forbidden"})
 _MISSING = frozenset({"unmatched topic", "not found", "table not found"})
@@ -302,7 +306,8 @@ class ChannelMachine:
 
     def _joined(self, response: Any, now: float) -> list[Action]:
         accepts = response.get("accepts") if isinstance(response, dict) else None
-        self.accepts = frozenset(str(name) for name in accepts) if isinstance(accepts, list) else frozenset()
+        named = accepts if isinstance(accepts, list) else ()
+        self.accepts = frozenset(name for name in named if isinstance(name, str))
         self._join_due = None
         self._rejoins = 0
         actions = self._to(ChannelState.JOINED)
@@ -425,7 +430,9 @@ class ChannelMachine:
 def refusal(topic: str, event: str, response: Any) -> SelfDBError:
     """The error for a reply of status ``error``."""
     reason = response.get("reason") if isinstance(response, dict) else None
-    text = str(reason) if reason else "no reason given"
+    # Anything but a text could be nested without end; and what a server says may be long, and no text at all.
+    said = reason if isinstance(reason, str) else json.dumps(reason) if isinstance(reason, (int, float)) else ""
+    text = said[:LONGEST_REASON].encode("utf-8", "replace").decode("utf-8") or "no reason given"
     what = f"the join of {topic}" if event == "phx_join" else f"the push {event!r} to {topic}"
     if text in _FORBIDDEN:
         return PermissionDeniedError(f"{what} was refused: {text}; sign in as a user who may read the table")

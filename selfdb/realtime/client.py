@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ..core.dispatch import MAX_BYTES, MAX_ITEMS, Dispatcher, Full, Job
+from ..core.encoding import encode_text
 from ..core.forks import renew_after_fork
 from ..core.marks import blocking, inner, passing
 from ..core.transport import Transport
@@ -32,7 +33,7 @@ from .channel_machine import Action, Changed, ChannelState, Deliver, Drop, Faile
 from .credentials import Credentials
 from .frames import Frame
 from .handlers import Callback, Handlers
-from .payloads import normalised
+from .payloads import normalised, without_secrets
 from .session_machine import SessionMachine
 from .waiting import Attempt, Turn, Wait
 
@@ -45,6 +46,9 @@ PATHS = ("/realtime/socket/websocket", "/realtime/socket")
 
 ATTEMPT_SECONDS = 10.0
 """Seconds that one attempt to connect may take, unless ``connect`` allows more."""
+
+LONGEST_TOPIC = 1024
+"""Characters; it goes into every frame of its channel, and servers bound these."""
 
 _OFF = (LinkState.DISCONNECTED, LinkState.CLOSING)
 
@@ -173,10 +177,13 @@ class Realtime:
     def channel(self, topic: str) -> Channel:
         """The channel of ``topic``, such as ``table:orders``; the same object for every call.
 
-        :raises InvalidRequestError: if ``topic`` is empty.
+        :raises InvalidRequestError: if ``topic`` is empty, longer than 1024 characters or no text.
         """
         if not isinstance(topic, str) or not topic:
             raise InvalidRequestError("topic must be a str that is not empty, such as table:orders")
+        if len(topic) > LONGEST_TOPIC:
+            raise InvalidRequestError(f"topic must have at most {LONGEST_TOPIC} characters, not {len(topic)}")
+        encode_text(topic, "topic")
         with self._turn:
             channel = self._channels.get(topic)
             if channel is None:
@@ -327,8 +334,10 @@ class Realtime:
         try:
             frame = frames.decode(data, binary=opcode == BINARY)
         except ValueError as error:
-            log.warning("a frame that is none was ignored: %s", error)
+            log.warning("a frame that is none was ignored: %s", str(error))  # the error itself holds the frame
             return
+        if frames.refuses(frame):
+            frame = frame._replace(payload=without_secrets(frame.payload, self._transport.secrets()))
         with self._turn:
             if self._asked():
                 self._perform(self._machine.frame(frame, self._clock.monotonic()), len(data))
@@ -465,7 +474,7 @@ class Realtime:
 
     def _deliver(self, action: Deliver, size: int) -> None:
         handlers = self._handlers(action.topic)
-        if handlers.presence.take(action.event, action.payload):
+        if handlers.presence.take(action.event, action.payload, size):
             return
         if handlers.idle:
             return
@@ -523,7 +532,7 @@ class Realtime:
         for callback in self._on_error:
             try:
                 callback(error)
-            except Exception:
+            except BaseException:  # sys.exit() too: the others are told all the same
                 log.exception("an error callback failed")
 
     def _state_changed(self, link: Link, state: LinkState) -> None:

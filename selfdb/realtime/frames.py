@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, NamedTuple, Optional, Union
 
-__all__ = ["Frame", "decode", "decode_push", "encode", "encode_binary", "encode_v1"]
+__all__ = ["Frame", "decode", "decode_push", "encode", "encode_binary", "encode_v1", "refuses"]
 
 REPLY = "phx_reply"
 _PUSH, _REPLY, _BROADCAST = 0, 1, 2
@@ -80,6 +80,11 @@ def decode_push(data: Union[str, bytes], *, binary: bool = False) -> Frame:
     if binary:
         return _binary(bytes(data) if not isinstance(data, str) else data.encode("latin-1"), from_server=False)
     return _text(data)
+
+
+def refuses(frame: Frame) -> bool:
+    """Whether ``frame`` is a reply that says no."""
+    return frame.event == REPLY and not (isinstance(frame.payload, dict) and frame.payload.get("status") == "ok")
 
 
 def _text(data: Union[str, bytes]) -> Frame:

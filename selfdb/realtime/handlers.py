@@ -158,11 +158,15 @@ class Handlers:
 
     def _call(self, names: tuple[str, ...], payload: RealtimePayload) -> None:
         for name in names:
-            for callback in self._callbacks.get(name, ()):
+            asked = self._callbacks.get(name, ())
+            for callback in asked:
+                now = self._callbacks.get(name, ())
+                if now is not asked and callback not in now:
+                    continue  # the one before took it away, or another thread did meanwhile
                 try:
                     callback(payload)
-                except Exception as error:
-                    log.exception("a callback for %s on %s failed", payload.event, self.topic)
+                except BaseException as error:  # sys.exit() too: the others have a right to the event
+                    log.exception("a callback for %r on %s failed", payload.event, self.topic)
                     self._report(error)
 
     def _feed(self, payload: RealtimePayload) -> None:

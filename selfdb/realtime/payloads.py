@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
+from ..core.messages import redact
 from ..models import RealtimePayload
 
-__all__ = ["normalised", "resync_mark"]
+__all__ = ["normalised", "resync_mark", "without_secrets"]
 
 RESYNC = "resync"
 
@@ -47,6 +49,14 @@ def normalised(topic: str, event: str, payload: Any) -> RealtimePayload | None:
         old=_row(content, "old", "old_data", "old_record"),
         raw=raw,
     )
+
+
+def without_secrets(payload: Any, secrets: Sequence[str]) -> Any:
+    """The payload of a refusal without what the server may have echoed; nothing, where that cannot be found out."""
+    try:
+        return json.loads(redact(json.dumps(payload), secrets))
+    except (TypeError, ValueError, RecursionError):  # bytes, or nested deeper than can be written
+        return {}
 
 
 def _table_of(topic: str) -> str:

@@ -199,11 +199,12 @@ def test_what_a_job_raises_is_logged_and_reported_and_stops_nothing(
     assert [record.name for record in caplog.records if record.levelno == logging.ERROR] == ["selfdb.dispatch"]
 
 
+@pytest.mark.parametrize("kind", [RuntimeError, SystemExit])
 def test_an_error_callback_that_fails_stops_nothing_either(
-    hold: Callable[..., Held], caplog: pytest.LogCaptureFixture
+    hold: Callable[..., Held], caplog: pytest.LogCaptureFixture, kind: type
 ) -> None:
     def complain(error: BaseException) -> None:
-        raise RuntimeError("of the error callback")
+        raise kind("of the error callback")
 
     for held in (hold(on_error=complain), hold()):
         held.dispatcher.put(Job(lambda: 1 / 0))

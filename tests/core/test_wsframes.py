@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any, List, Tuple
 
 import pytest
@@ -89,6 +90,20 @@ def test_the_limit_is_for_one_message() -> None:
 def test_a_length_beyond_the_limit_is_refused_before_its_payload_comes() -> None:
     with pytest.raises(FrameError):
         decoded(frame(TEXT, b"x" * (LIMIT + 1))[:10])
+
+
+def test_fragments_take_the_room_of_their_bytes() -> None:
+    decoder = FrameDecoder(1 << 20)
+    decoder.feed(frame(TEXT, b"ab", final=False))
+    wire = frame(CONTINUATION, b"ab", final=False) * 1000
+    tracemalloc.start()
+    try:
+        for _ in range(100):
+            assert decoder.feed(wire) == []
+        assert tracemalloc.get_traced_memory()[0] < 2 * 200_000 + 100_000
+    finally:
+        tracemalloc.stop()
+    assert decoder.feed(frame(CONTINUATION)) == [(TEXT, b"ab" * 100_001)]
 
 
 def test_empty_fragments_take_no_room() -> None:

@@ -137,6 +137,23 @@ def test_c102_what_the_server_says_is_kept_without_secrets(scripted: Callable[..
     assert quoted.message == "GET /?key=*** is not for you"
 
 
+@pytest.mark.parametrize("status", [100, 200, 204, 399])
+def test_an_answer_that_is_neither_a_websocket_nor_an_error_says_what_to_look_at(
+    scripted: Callable[..., ScriptedServer], status: int
+) -> None:
+    error = failure(address_of(scripted([read(), reply(status, b"")])))
+    assert type(error) is SelfDBError
+    assert error.status_code == status
+    assert f"HTTP {status}; is base_url right" in str(error)
+
+
+@pytest.mark.parametrize("status", [b"-1", b"0", b"99", b"600", b"99999999"])
+def test_a_status_that_is_none_is_no_http(scripted: Callable[..., ScriptedServer], status: bytes) -> None:
+    error = failure(address_of(scripted([read(), send(b"HTTP/1.1 " + status + b" No\r\nContent-Length: 0\r\n\r\n")])))
+    assert type(error) is APIConnectionError
+    assert "not HTTP" in str(error)
+
+
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_redirects_are_not_followed(scripted: Callable[..., ScriptedServer], status: int) -> None:
     server = scripted([read(), reply(status, headers={"Location": "ws://127.0.0.1:1/secret-of-the-redirect"})])

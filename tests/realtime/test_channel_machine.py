@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from selfdb.exceptions import APITimeoutError, NotFoundError, PermissionDeniedError, RealtimeError
@@ -87,6 +89,20 @@ def test_c109_a_refused_first_join_is_raised_and_not_tried_again(reason: str, ki
     assert failures(said) == []
     assert session.state == "closed"
     assert sent(session.wait(100)) == [[None, "2", "phoenix", "heartbeat", {}]]
+
+
+@pytest.mark.parametrize(
+    "reason, said",
+    [("x" * 100_000, "x" * 500), ("\ud800!", "?!"), (7, "7"), ([[["x"]]], "no reason given"), ({"a": 1}, "no reason")],
+)
+def test_a_refusal_says_no_more_than_can_be_shown(reason: Any, said: str) -> None:
+    session, waiter = Session(), W()
+    session.open()
+    session.join(waiter)
+    error = settled(session.get(reply("1", "error", {"reason": reason}, join_ref="1")))[waiter].error
+    assert said in str(error)
+    assert len(str(error)) < 600
+    str(error).encode()
 
 
 @pytest.mark.parametrize("response", [{}, None, "no", {"reason": ""}, ["x"]])

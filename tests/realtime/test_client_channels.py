@@ -21,6 +21,7 @@ from selfdb.exceptions import (
 from tests.core.kit import Background, wait_until
 from tests.realtime.clients import TOPIC, Watched, client, phoenix, watched
 from tests.realtime.phoenix import error
+from tests.servers.scripted import PeerGone
 
 __all__ = ["client", "phoenix", "watched"]
 
@@ -534,7 +535,7 @@ def test_r25_disconnect_is_final_and_said(watched: Watched, slow: Slow) -> None:
     for number in range(1, 30):
         try:
             watched.server.insert(TOPIC, number)
-        except OSError:
+        except PeerGone:
             break  # it has gone already
     wait_until(lambda: watched.realtime.state == "disconnected")
     assert channel.state == "closed"

@@ -53,6 +53,48 @@ def test_the_specific_come_first_and_each_is_called_once(kit: Kit) -> None:
     assert order == ["insert", "all", "all"]
 
 
+def test_what_one_callback_takes_away_is_not_called_for_the_same_event(kit: Kit) -> None:
+    handlers = Handlers(TOPIC, kit.errors.append)
+    calls: List[str] = []
+
+    def first(given: Any) -> None:
+        calls.append("first")
+        handlers.off("INSERT", second)
+        handlers.on("INSERT", fourth)
+        handlers.off("*", None)
+
+    def second(given: Any) -> None:
+        calls.append("second")
+
+    def third(given: Any) -> None:
+        calls.append("third")
+
+    def fourth(given: Any) -> None:
+        calls.append("fourth")
+
+    for callback in (first, second, third):
+        handlers.on("INSERT", callback)
+    handlers.on("*", second)
+    handlers.deliver(1, payload())
+    assert calls == ["first", "third"]  # what is added is for the next event
+    handlers.deliver(2, payload())
+    assert calls == ["first", "third", "first", "third", "fourth"]
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, SystemExit, KeyboardInterrupt])
+def test_a_callback_that_would_leave_leaves_the_others_their_event(kit: Kit, kind: type) -> None:
+    stream = kit.stream()
+
+    def leave(given: Any) -> None:
+        raise kind("enough")
+
+    kit.handlers.on("INSERT", leave)
+    kit.deliver(1)
+    assert kit.got == [1]
+    assert [type(error) for error in kit.errors] == [kind]
+    assert stream.taken == 1
+
+
 def test_a_callback_that_is_added_twice_is_called_once() -> None:
     calls: List[Any] = []
     handlers = Handlers(TOPIC, calls.append)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from selfdb.models import RealtimePayload
-from selfdb.realtime.payloads import normalised, resync_mark
+from selfdb.realtime.payloads import normalised, resync_mark, without_secrets
 
 NEW, OLD = {"id": 1, "a": None}, {"id": 1, "a": 0}
 
@@ -62,3 +62,18 @@ def test_odd_broadcasts() -> None:
     )
     assert normalised("t", "broadcast", [1]) == RealtimePayload("BROADCAST", "t", None, None, {"payload": [1]})
     assert normalised("t", "change", {}) == RealtimePayload("CHANGE", "t", None, None, {})
+
+
+def test_what_a_refusal_echoes_is_taken_out_of_it() -> None:
+    said = {"status": "error", "response": {"reason": 'no such key: a"secret/one', "tried": ['a"secret/one', 5]}}
+    clean = without_secrets(said, ['a"secret/one'])
+    assert clean == {"status": "error", "response": {"reason": "no such key: ***", "tried": ["***", 5]}}
+    assert without_secrets(said, ["another secret"]) == said
+
+
+def test_a_refusal_that_cannot_be_looked_through_is_not_shown() -> None:
+    deep: object = []
+    for _ in range(100_000):
+        deep = [deep]
+    for payload in ({"status": "error", "response": b"secret-one"}, {"response": deep}):
+        assert without_secrets(payload, ["secret-one"]) == {}
