@@ -112,7 +112,10 @@ class Exchange:
             if refusal is None:
                 self._redirect(answer)
             elif not (answer.status_code == 401 and self._renew(tokens)):
-                self._refused(answer, refusal)
+                try:
+                    self._refused(answer, refusal)
+                finally:
+                    del refusal  # as in `_recover`: it must not lead back to itself through this frame
 
     def _accept(self, answer: requests.Response, read: Reader[T]) -> T:
         self._doubtful = self._doubtful or self.request.writes

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import platform
 import queue
@@ -81,13 +82,37 @@ class Bounds:
         self.sent = self.tracked = False
 
 
+_NO_CALL = Bounds(None, None, Deadline(None))
+
+
 class _Call(threading.local):
     """The attempt that this thread makes, and the one that it made last; `requests` has no way to pass them down."""
 
-    now = last = Bounds(None, None, Deadline(None))
+    now = last = _NO_CALL
 
 
 CALL = _Call()
+
+
+class _NoQueries(logging.Filter):
+    """Leaves what was searched for out of `urllib3`'s log of our calls, and what it could not read of an answer."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if CALL.now is not _NO_CALL and isinstance(record.args, tuple):
+            record.exc_info = record.exc_text = None
+            record.args = tuple(
+                argument.partition("?")[0]
+                if isinstance(argument, str)
+                else type(argument).__name__
+                if isinstance(argument, BaseException)
+                else argument
+                for argument in record.args
+            )
+        return True
+
+
+for _name in ("urllib3.connectionpool", "urllib3.util.retry"):
+    logging.getLogger(_name).addFilter(_NoQueries())
 
 
 @contextlib.contextmanager

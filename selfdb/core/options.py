@@ -112,7 +112,7 @@ class CallOptions:
     deadline: Optional[float] = 60.0
     stream_deadline: Optional[float] = None
     retry: RetryPolicy = field(default_factory=RetryPolicy)
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     keyed_writes: bool = False
 
     def changed(

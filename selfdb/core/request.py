@@ -43,6 +43,10 @@ class Request(NamedTuple):
     idempotency_key: Optional[str] = None
     keyable: bool = True
 
+    def __repr__(self) -> str:
+        # Its body and query are the user's; tools that show the variables of a traceback show this.
+        return f"<Request {self.method} {self.path}>"
+
     @property
     def writes(self) -> bool:
         """Whether sending it twice may do something twice."""

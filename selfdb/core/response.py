@@ -65,13 +65,14 @@ class Response:
 
     def unusable(self, why: str) -> SelfDBError:
         """An error for an answer that says success and cannot be used."""
+        secrets = tuple(self._secrets())
         error = SelfDBError(
-            f"the answer {why}; is base_url the address of the API itself?",
+            redact(f"the answer {why}; is base_url the address of the API itself?", secrets),
             self.status_code,
             None if self.private else redact(self.content[:2048].decode("utf-8", "replace"), secrets) or None,
             method=self.method,
             path=self.path,
-            request_id=self.request_id,
+            request_id=self.request_id and redact(self.request_id, secrets),
             attempts=1,
         )
         error.may_have_been_applied = self.method not in SAFE_METHODS

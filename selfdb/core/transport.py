@@ -10,6 +10,7 @@ from .exchange import Exchange, leave_open, read_whole
 from .lifeline import Lifeline
 from .options import CallOptions
 from .pool import Pool
+from .redaction import secret_headers
 from .request import Request
 from .response import Response
 from .stream import Stream
@@ -92,4 +93,9 @@ class Transport:
             tokens = self.keeper.current()
         except SelfDBError:
             tokens = None  # a store that cannot be read has shown none, and must not hide the error at hand
-        return (*self.identity.values(), *(token for token in tokens or () if token))
+        return (
+            *self.identity.values(),
+            *(token for token in tokens or () if token),
+            *secret_headers(self.options.headers),
+            *self.pool.secrets(self.base.text),
+        )

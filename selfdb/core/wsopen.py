@@ -48,6 +48,9 @@ class Address(NamedTuple):
     def __repr__(self) -> str:
         return f"<Address at {self.origin}>"
 
+    def __repr__(self) -> str:
+        return f"<Address at {self.origin}>"
+
 
 class _GivenUp(Exception):
     """Somebody said so."""
