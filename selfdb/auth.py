@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Union
 
+from .core.arguments import is_token
 from .core.clock import Deadline
 from .core.encoding import encode_json
 from .core.marks import blocking
@@ -28,6 +29,15 @@ _LOGGED_OUT = one(LogoutResponse)
 _NO_LOGOUT_ROUTE = frozenset({404, 405})
 
 
+def _pair(response: Response) -> TokenPair:
+    """The pair, whose access token every later request is to carry in its head."""
+    pair = _PAIR(response)
+    for token in (pair.access_token, pair.refresh_token):
+        if token is not None and not is_token(token):
+            raise response.unusable("holds a token that is none")
+    return pair
+
+
 def _logged_out(response: Response) -> LogoutResponse:
     return _LOGGED_OUT(response) if response.content else LogoutResponse()
 
@@ -47,7 +57,7 @@ def _refresh_request(refresh_token: str) -> Request:
 
 def renew_session(transport: Transport, refresh_token: str, deadline: Deadline) -> Tokens:
     """Exchange a refresh token for a new pair (``POST /users/token/refresh``); what the transport renews with."""
-    pair = _PAIR(transport.exchange(_refresh_request(refresh_token), deadline))
+    pair = _pair(transport.exchange(_refresh_request(refresh_token), deadline))
     return Tokens(pair.access_token, pair.refresh_token)
 
 
@@ -74,6 +84,7 @@ class Users(Namespace):
         ``POST /users/``
         """
         user = UserCreate.of(payload)
+        del payload  # as in `Auth.login`
         request = writing("POST", "/users/", user.wire(), key=idempotency_key, secrets=(user.password,))
         return self._call(request, _USER)
 
@@ -139,6 +150,7 @@ class Users(Namespace):
         ``PATCH /users/{user_id}``
         """
         changes = UserUpdate.of(payload)
+        del payload  # as in `Auth.login`
         request = writing(
             "PATCH",
             f"/users/{key_of(user_id, 'user_id', 'me', 'count')}",
@@ -181,13 +193,15 @@ class Auth(Namespace):
         ``POST /users/token``
         """
         body = {"email": email, "password": _secret_text(password, "password")}
-        return self._sign_in(_token_request("/users/token", body, password))
+        request = _token_request("/users/token", body, password)
+        del body, password  # tools that show the variables of a traceback find no secret in ours
+        return self._sign_in(request)
 
     def _sign_in(self, request: Request) -> TokenPair:
         response = self._transport.exchange(request)
-        pair = _PAIR(response)
+        pair = _pair(response)
         self._transport.keeper.set(Tokens(pair.access_token, pair.refresh_token))
-        return self._call.result(response, _PAIR)
+        return self._call.result(response, _pair)
 
     @blocking
     def refresh(self, refresh_token: str | None = None) -> TokenPair:
@@ -207,9 +221,11 @@ class Auth(Namespace):
         if token is None:
             raise NotSignedInError("there is no refresh token; log in first")
         request = _refresh_request(_secret_text(token, "refresh_token"))
-        if held is None or token != held.refresh:
+        foreign = held is None or token != held.refresh
+        del token, refresh_token  # as in `login`
+        if held is None or foreign:
             return self._sign_in(request)
-        return self._call.result(self._renew(held, request), _PAIR)
+        return self._call.result(self._renew(held, request), _pair)
 
     def _renew(self, held: Tokens, request: Request) -> Response:
         """Refresh the client's own session, in turn with the calls that do so by themselves."""
@@ -222,7 +238,7 @@ class Auth(Namespace):
             except SelfDBError as error:
                 refused.append(error)
                 raise
-            pair = _PAIR(response)
+            pair = _pair(response)
             came.append(response)
             return Tokens(pair.access_token, pair.refresh_token)
 
@@ -231,7 +247,7 @@ class Auth(Namespace):
         if came:
             return came[0]
         if refused:
-            raise refused[0]
+            raise refused[0].with_traceback(None)
         if fresh is None:
             raise AuthenticationError("the session has ended; log in again")
         # Another thread, or another process on the same store, was faster.
@@ -252,6 +268,7 @@ class Auth(Namespace):
         token = refresh_token if refresh_token is not None else held.refresh if held is not None else None
         body = {} if token is None else {"refresh_token": _secret_text(token, "refresh_token")}
         request = writing("POST", "/users/logout", body, secrets=(token or "",))
+        del body, token, refresh_token  # as in `login`
         return self._sign_out(request._replace(renewable=False, keyable=False, keep_body=False))
 
     @blocking

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..exceptions import InvalidRequestError
 
-__all__ = ["choice", "flag", "text", "whole_number"]
+__all__ = ["choice", "flag", "is_token", "text", "whole_number"]
 
 _LARGEST = 10**100
 """Beyond any server's; a number of more than 4300 digits has no text in Python."""
@@ -49,3 +49,8 @@ def flag(value: Any, what: str) -> bool:
     if not isinstance(value, bool):
         raise InvalidRequestError(f"{what} must be True or False, not {type(value).__name__}")
     return value
+
+
+def is_token(value: object) -> bool:
+    """Whether ``value`` can stand in a header as a token: printable ASCII without blanks, and not empty."""
+    return isinstance(value, str) and bool(value) and all(33 <= ord(character) <= 126 for character in value)

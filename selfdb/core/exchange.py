@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 import requests
+from urllib3.exceptions import DecodeError
 
 from ..exceptions import (
     APIConnectionError,
@@ -21,6 +22,7 @@ from ..exceptions import (
 )
 from .call import current_call
 from .clock import Deadline
+from .framing import check_coding
 from .messages import connection_error, error_for_answer
 from .redaction import redact
 from .request import Request
@@ -292,45 +294,50 @@ class Exchange:
 
     def _redirect(self, answer: requests.Response) -> None:
         """Go on at the address that ``answer`` names if that is safe; raise otherwise."""
+        refusal = self._follow(answer)
+        if refusal is not None:
+            try:
+                raise self._signed(refusal)
+            finally:
+                del refusal
+
+    def _follow(self, answer: requests.Response) -> SelfDBError | None:
+        """Take the address that ``answer`` names for the next attempt, or say why not. It may hold secrets, so no
+        error is raised where it is at hand."""
         status, location = answer.status_code, answer.headers.get("Location")
         follows = status in _REDIRECTS_KEEPING_METHOD or (status in _REDIRECTS_TO_GET and not self.request.writes)
         if status in _REDIRECTS_AFTER_A_WRITE and self.request.writes:
             self._doubtful = True
         if location is None or not (follows or status in _REDIRECTS_TO_GET):
-            raise self._signed(SelfDBError(f"the server answered {status}, which is no answer to this call", status))
+            return SelfDBError(f"the server answered {status}, which is no answer to this call", status)
         base = self.transport.base
         try:
             origin, target = base.redirect(self._url, location)
         except ValueError:
-            raise self._signed(RedirectError("the server redirected to something that is no http address")) from None
+            return RedirectError("the server redirected to something that is no http address")
         if "@" in urlsplit(target).netloc:
-            raise self._signed(RedirectError("the server redirected to an address with a user name in it"))
+            return RedirectError("the server redirected to an address with a user name in it")
         if origin != base.origin:
             # The path is left out: a redirect may carry a one-time secret in it.
-            raise self._signed(
-                RedirectError(
-                    redact(
-                        f"the server redirected to {origin}, and no key or token is sent there; "
-                        f"if that is the right server, set base_url to {origin}{base.prefix}",
-                        self.secrets(),
-                    )
-                )
+            shown = redact(str(origin), [secret.lower() for secret in self.secrets()])
+            return RedirectError(
+                f"the server redirected to {shown}, and no key or token is sent there; "
+                f"if that is the right server, set base_url to {shown}{base.prefix}"
             )
         if not follows:
-            raise self._signed(
-                RedirectError(f"the server answered a {self.request.method} with a {status} redirect; check base_url")
+            return RedirectError(
+                f"the server answered a {self.request.method} with a {status} redirect; check base_url"
             )
         if not self.request.replayable:
-            raise self._signed(
-                RedirectError(
-                    "the server redirected in the middle of a body that cannot be sent again; "
-                    "pass bytes, a path or a seekable file"
-                )
+            return RedirectError(
+                "the server redirected in the middle of a body that cannot be sent again; "
+                "pass bytes, a path or a seekable file"
             )
         self._redirects += 1
         if self._redirects > MAX_REDIRECTS:
-            raise self._signed(RedirectError(f"the server redirected more than {MAX_REDIRECTS} times"))
+            return RedirectError(f"the server redirected more than {MAX_REDIRECTS} times")
         self._url = target
+        return None
 
     # The session
 
@@ -369,7 +376,7 @@ class Exchange:
             return self.transport.keeper.renew(tokens.access, self._ask_for_renewal, self._time_to_renew())
         except SelfDBError as error:
             error.may_have_been_applied = False  # was said of the renewal; the call itself was refused, or not begun
-            raise
+            raise error.with_traceback(None) from error.__cause__  # the frames below hold tokens
 
     def _ask_for_renewal(self, refresh_token: str, deadline: Deadline) -> Tokens:
         assert self.transport.renewer is not None
@@ -425,6 +432,7 @@ def read_whole(exchange: Exchange, answer: requests.Response) -> Response:
     )
     if request.method != "HEAD" and announced.isdecimal() and int(announced) > MAX_ANSWER:
         raise too_large
+    check_coding(answer.headers)
     blocks, size = [], 0
     for block in answer.iter_content(_READ_SIZE):
         size += len(block)
@@ -448,5 +456,10 @@ def read_whole(exchange: Exchange, answer: requests.Response) -> Response:
 
 
 def leave_open(exchange: Exchange, answer: requests.Response) -> Stream:
+    try:
+        check_coding(answer.headers)
+    except DecodeError:
+        answer.close()
+        raise
     may_be_cut = exchange.pool.may_be_cut(answer)
     return Stream(answer, exchange.deadline, exchange.origin, exchange.request, may_be_cut, exchange.secrets)

@@ -7,12 +7,16 @@ one reader see another end of the answer than the next, and what lies between is
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from http.client import HTTPException, IncompleteRead
 from typing import Any
 
-__all__ = ["Chunks", "Head", "Misframed", "framing_of", "settle"]
+import urllib3
+from urllib3.exceptions import DecodeError
 
-MAX_HEAD = 1024 * 1024
+__all__ = ["Chunks", "Head", "Misframed", "check_coding", "framing_of", "settle"]
+
+MAX_HEAD = 256 * 1024
 """Bytes of the status line and the headers, those of interim answers included."""
 
 MAX_LINE = 16 * 1024
@@ -127,6 +131,16 @@ def framing_of(headers: Any) -> tuple[bool, int | None]:
     if said or not _LENGTH.match(length):
         raise Misframed("a length that is none, or several")
     return False, int(length)
+
+
+def check_coding(headers: Mapping[str, str]) -> None:
+    """Return if a body with ``headers`` is plain, or compressed once in a way that can be undone.
+
+    :raises DecodeError: if not. `urllib3` would hand out what it cannot undo as it is, and undo layer upon layer.
+    """
+    coding = headers.get("Content-Encoding", "").lower()
+    if coding not in ("", "identity") and coding not in urllib3.HTTPResponse.CONTENT_DECODERS:
+        raise DecodeError("compressed in a way that was not asked for")
 
 
 def settle(answer: Any) -> None:

@@ -345,7 +345,11 @@ class _BoundedHTTPConnection(HTTPConnection):
 
 
 class _BoundedHTTPSConnection(_BoundedHTTPConnection, HTTPSConnection):
-    pass
+    def connect(self) -> None:
+        super().connect()
+        # Whoever cuts the wire cannot say good-bye in the server's name. Without this an answer that ends with its
+        # connection could be shortened by anybody in between, and would pass for a whole one.
+        self.sock.suppress_ragged_eofs = False  # type: ignore[union-attr]
 
 
 class _Idle:

@@ -4,14 +4,48 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from ..exceptions import SelfDBError
 from .marks import inner
 from .waits import END, Waiting, waiting, work
 
-__all__ = ["Walk", "walk_by_offset"]
+__all__ = ["Repetition", "Walk", "walk_by_offset"]
 
 T = TypeVar("T")
+
+TOO_OFTEN = 3
+"""Times that a page is met again before the loop over it ends."""
+
+
+class Repetition:
+    """Notices that pages come round again, in a circle of any length, and keeps two pages' ids for it.
+
+    A page may come twice rightly: where rows are put in before it on the way, the next one is it once more.
+    """
+
+    def __init__(self) -> None:
+        self._mark: tuple[str, ...] = ()
+        self._until = 1
+        self._since = self._met = 0
+
+    def check(self, items: Sequence[Any]) -> None:
+        """Return if the page of ``items`` may be a further one. Those without an ``id`` are not told apart.
+
+        :raises SelfDBError: if it came too often.
+        """
+        ids = [item.get("id") if isinstance(item, dict) else getattr(item, "id", None) for item in items]
+        if not ids or None in ids:
+            return
+        page = tuple(map(repr, ids))
+        self._since += 1
+        if page == self._mark:
+            self._met += 1
+            if self._met == TOO_OFTEN:
+                raise SelfDBError("the server gives the same page again and again; does it know about pages?")
+        elif self._since >= self._until:  # a mark that stands longer each time is met again in any circle
+            self._mark, self._until = page, self._until * 2
+            self._since = self._met = 0
 
 
 class Walk(Iterator[T]):
@@ -21,13 +55,20 @@ class Walk(Iterator[T]):
 
     :param fetch: ``fetch(pages, items)`` gives the page behind that many pages of that many items in all, and
         whether there may be more behind it.
+    :param told_by: what of a page tells it from others; its items by default.
     """
 
-    def __init__(self, fetch: Callable[[int, int], tuple[Sequence[T], bool]]) -> None:
+    def __init__(
+        self,
+        fetch: Callable[[int, int], tuple[Sequence[T], bool]],
+        told_by: Callable[[Sequence[T]], Sequence[Any]] = tuple,
+    ) -> None:
         self._fetch = fetch
+        self._told_by = told_by
         self._pages = 0
         self._taken = 0
         self._more = True
+        self._repetition = Repetition()
         self._items: deque[T] = deque()
 
     def __iter__(self) -> Walk[T]:
@@ -44,7 +85,9 @@ class Walk(Iterator[T]):
         while not self._items:
             if not self._more:
                 return END  # type: ignore[no-any-return]
-            items, self._more = yield from work(lambda: self._fetch(self._pages, self._taken))
+            items, more = yield from work(lambda: self._fetch(self._pages, self._taken))
+            self._repetition.check(self._told_by(items))
+            self._more = more
             self._pages += 1
             self._taken += len(items)
             self._items.extend(items)

@@ -54,7 +54,8 @@ def one(model: type[ModelT], *wrappers: str) -> Callable[[Response], ModelT]:
 def list_of(model: type[ModelT], *wrappers: str) -> Callable[[Response], list[ModelT]]:
     """A reader of a list of ``model``: a bare array, or one under one of the keys ``wrappers``."""
     # Not each item that is wrong: a list of them would take many times the memory of the answer.
-    adapter: TypeAdapter[list[ModelT]] = TypeAdapter(Annotated[list[model], FailFast()])  # type: ignore[valid-type]
+    kind: Any = Annotated[list[model], FailFast()]  # type: ignore[valid-type]
+    adapter: TypeAdapter[list[ModelT]] = TypeAdapter(kind)
 
     def parse(response: Response) -> list[ModelT]:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import ssl
 import threading
+import warnings
 from collections.abc import Iterator, Mapping
 from http.client import HTTPResponse
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import requests
 from requests.auth import AuthBase
 from requests.utils import get_environ_proxies, select_proxy
+from urllib3.exceptions import InsecureRequestWarning
 
 from ..exceptions import InvalidRequestError
 from .call import away
@@ -62,6 +64,13 @@ class Pool:
         self.budget = RetryBudget()
         self.acknowledges_keys = False
         """Whether this server has echoed an idempotency key, and so is known to honour them."""
+        if verify is False or (verify is None and session is not None and session.verify is False):
+            warnings.warn(
+                "with verify=False nobody knows who answers: whoever is in between can read the API key and all else; "
+                'for a private authority pass verify="/path/to/ca.pem"',
+                InsecureRequestWarning,
+                stacklevel=3,
+            )
         self._verify = verify
         self._theirs = session
         self._ours: ClientSession | None = None

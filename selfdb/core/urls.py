@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from collections.abc import Iterable
 from typing import NamedTuple, Union
@@ -41,7 +42,7 @@ def origin_of(url: str) -> Origin:
     parts = urlsplit(url)
     if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
         raise ValueError("not an absolute http or https URL")
-    return Origin(parts.scheme, parts.hostname, parts.port or _DEFAULT_PORTS[parts.scheme])
+    return Origin(parts.scheme, parts.hostname, _DEFAULT_PORTS[parts.scheme] if parts.port is None else parts.port)
 
 
 class BaseURL:
@@ -82,6 +83,10 @@ class BaseURL:
 
         :raises ValueError: if it is not an http(s) address.
         """
+        with contextlib.suppress(UnicodeError):
+            location = location.encode("latin-1").decode("utf-8")  # as browsers take what is beyond ASCII
+        if any(ord(character) < 32 or ord(character) == 127 for character in location):
+            raise ValueError("control characters in an address")
         target = urljoin(current, location)
         return origin_of(target), target
 

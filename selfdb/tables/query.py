@@ -137,6 +137,10 @@ class TableDataQueryBuilder(Generic[RowT]):
         return self._with(_page=1, _page_size=1).execute().total
 
 
+def _rows_of(pages: Sequence[TableDataResponse[Any]]) -> Sequence[Any]:
+    return [row for page in pages for row in page.data]
+
+
 DEFAULT_PAGE_SIZE = 100
 """Rows a page where none is set; the server's own."""
 
@@ -162,7 +166,7 @@ class RowIterator(Generic[RowT]):
         self._query = query
         self._first_number = query._page or 1
         self._before: dict[int, int] = {}
-        self._pages: Walk[TableDataResponse[RowT]] = Walk(self._fetch)
+        self._pages: Walk[TableDataResponse[RowT]] = Walk(self._fetch, _rows_of)
         self._rows: deque[RowT] = deque()
 
     def __iter__(self) -> RowIterator[RowT]:

@@ -181,7 +181,7 @@ def test_ten_thousand_calls_cancelled_at_random_points() -> None:
         asyncio.get_running_loop().set_exception_handler(lambda loop, context: complaints.append(context))
         db = SelfDB(moody.url, "key", timeout=60, max_retries=3)
         live = SelfDB(phoenix.url, "key")
-        dead = SelfDB(deaf.url.replace("http:", "https:"), "key", timeout=60, verify=False)
+        dead = SelfDB(deaf.url.replace("http:", "https:"), "key", timeout=60)
         db.access_token = moody.tokens["access_token"]
         db.refresh_token = moody.tokens["refresh_token"]
         await live.realtime.connect()

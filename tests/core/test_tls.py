@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import shutil
 import ssl
@@ -23,7 +24,7 @@ from tests.conftest import Tls, unavailable
 from tests.core.calls import GET, POST, SkippingClock, reveals_nothing
 from tests.core.kit import in_threads
 from tests.servers.replies import ReplyServer
-from tests.servers.scripted import ScriptedServer, close, read, reply, send
+from tests.servers.scripted import Peer, ScriptedServer, close, read, reply, send
 
 
 @pytest.fixture
@@ -251,6 +252,24 @@ def test_truncation_is_noticed_over_tls_too(
     with pytest.raises(APIConnectionError) as caught:
         connect(server, verify=tls.ca).exchange(GET)
     assert caught.value.attempts == 3
+
+
+def farewell(peer: Peer) -> None:
+    """The end of the stream, said within TLS; the client need not say it too."""
+    with contextlib.suppress(OSError):
+        peer.sock.unwrap()  # type: ignore[attr-defined]
+
+
+def test_an_end_that_the_server_did_not_say_itself_is_none(
+    tls: Tls, scripted: Callable[..., ScriptedServer], connect: Callable[..., Transport]
+) -> None:
+    """Anybody in between can end a connection; only the server can say within TLS that it meant to."""
+    sent = b"HTTP/1.1 200 OK\r\n\r\n[1]"
+    cut = scripted(default=[read(), send(sent), close()], tls=tls.server)
+    with pytest.raises(APIConnectionError):
+        connect(cut, verify=tls.ca).exchange(GET)
+    meant = scripted([read(), send(sent), farewell], tls=tls.server)
+    assert connect(meant, verify=tls.ca).exchange(GET).json() == [1]
 
 
 # One context

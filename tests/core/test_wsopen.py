@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 import sys
@@ -13,6 +14,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional
 
 import pytest
 import requests
+from urllib3.exceptions import InsecureRequestWarning
 
 from selfdb.core import wsopen
 from selfdb.core.pool import Pool
@@ -296,7 +298,8 @@ def test_tls_is_verified_by_default(scripted: Callable[..., ScriptedServer], tls
 def test_tls_without_verification_leaves_the_shared_context_alone(
     scripted: Callable[..., ScriptedServer], tls: Tls, opened: Callable[..., Any]
 ) -> None:
-    pool = Pool(verify=False)
+    with pytest.warns(InsecureRequestWarning, match="nobody knows who answers"):
+        pool = Pool(verify=False)
     _, context = pool.websocket_route("https://127.0.0.1")
     assert context is not None
     opened(address_of(scripted(quiet, tls=tls.server), context=context))
@@ -316,7 +319,8 @@ def test_tls_as_a_session_of_ones_own_says(
         monkeypatch.delenv(variable, raising=False)
     with requests.Session() as session:
         session.verify = of_session
-        pool = Pool(session, of_client)
+        with contextlib.nullcontext() if verified else pytest.warns(InsecureRequestWarning, match="nobody knows"):
+            pool = Pool(session, of_client)
         _, context = pool.websocket_route("https://127.0.0.1")
         pool.close()
     assert context is not None
