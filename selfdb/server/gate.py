@@ -10,6 +10,7 @@ import uuid
 from typing import Optional, Tuple
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .errors import ApiError
@@ -51,6 +52,9 @@ class Gate:
                 await self._app(scope, exchange.receive, exchange.send)
             else:
                 await _answer(exchange.send, *refusal)
+        except ClientDisconnect:
+            # In the middle of its request: nothing was done, nobody waits for an answer, and no fault of the server's.
+            logger.info("%s %s broke off, request %s", scope["method"], _path(scope), exchange.request_id)
         except Exception:
             # Here and not in the application, so that this answer too has an id and a line in the log.
             logger.exception("%s %s failed, request %s", scope["method"], _path(scope), exchange.request_id)

@@ -276,8 +276,9 @@ class TcpProxy:
             self._queue(connection, way, data)
         else:
             half = len(data) // 2
-            self._queue(connection, way, data[:half])
-            self._forward(connection)
+            if half:  # no bytes would stand for the end
+                self._queue(connection, way, data[:half])
+                self._forward(connection)
             self._carry_out("answer" if first else "reply", connection)
             self._queue(connection, way, data[half:])
 
