@@ -71,6 +71,9 @@ class SelfDBError(Exception):
 
     may_have_been_applied: bool = False
 
+    hint: str = ""
+    """What to do about it, where that can be said."""
+
     def __init__(
         self,
         message: str,
@@ -93,6 +96,8 @@ class SelfDBError(Exception):
 
     def __str__(self) -> str:
         text = self.message if self.status_code is None else f"[{self.status_code}] {self.message}"
+        if self.hint:
+            text = f"{text}; {self.hint}"
         return f"{text} ({self.method} {self.path})" if self.method and self.path else text
 
     def __repr__(self) -> str:
@@ -177,7 +182,7 @@ class ClientClosedError(SelfDBError, RuntimeError):
 class RealtimeError(SelfDBError):
     """A channel was refused, timed out or lost for a reason that has no class of its own.
 
-    ``close_code`` is the WebSocket close code where the server gave one.
+    ``close_code`` is the WebSocket close code where the server gave one, or was given one.
     """
 
     close_code: Optional[int] = None

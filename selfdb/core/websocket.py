@@ -23,8 +23,10 @@ import websocket
 
 from ..exceptions import APIConnectionError, RealtimeError, SelfDBError
 from .clock import SYSTEM_CLOCK, Clock
+from .flags import Flag
 from .forks import renew_after_fork
 from .http import shut_down
+from .messages import redact
 from .wsframes import BINARY, CLOSE, PING, PONG, TEXT, FrameDecoder, FrameError
 from .wsopen import Address, Opening
 
@@ -329,6 +331,7 @@ class Link:
     def _open(self, run: _Run) -> Any:
         run.drop = None
         address = self._protocol.address()
+        run.secrets = address.secrets
         run.opening = opening = Opening(address, self._connect_timeout, self._clock)
         try:
             if run.stopped.is_set():
@@ -364,7 +367,7 @@ class Link:
                 selector.select(0 if pending else wait if reading else min(wait, 0.05))
                 run.clear()
                 if reading:
-                    self._read(sock, decoder)
+                    self._read(run, sock, decoder)
 
     @staticmethod
     def _watch(selector: selectors.BaseSelector, sock: Any, wanted: int) -> None:
@@ -397,7 +400,7 @@ class Link:
                     self._unsent.popleft()
                     self._unsent_bytes -= len(first.frame)
 
-    def _read(self, sock: Any, decoder: FrameDecoder) -> None:
+    def _read(self, run: _Run, sock: Any, decoder: FrameDecoder) -> None:
         try:
             data = sock.recv(_READ_SIZE)
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
@@ -410,8 +413,10 @@ class Link:
         try:
             messages = decoder.feed(data)
         except FrameError as error:
-            self._say_goodbye(sock, 1002)
-            raise _Lost(APIConnectionError(f"the server broke the WebSocket protocol: {error}")) from None
+            self._say_goodbye(sock, error.code)
+            broken = RealtimeError(f"the server broke the WebSocket protocol: {error}")
+            broken.close_code = error.code
+            raise _Lost(broken) from None
         for opcode, payload in messages:
             if opcode in (TEXT, BINARY):
                 self._protocol.received(opcode, payload)
@@ -419,7 +424,7 @@ class Link:
                 self._pong(payload)
             elif opcode == CLOSE:
                 self._say_goodbye(sock, 1000)
-                raise _Lost(_closed_by_server(payload))
+                raise _Lost(_closed_by_server(payload, run.secrets))
 
     def _pong(self, payload: bytes) -> None:
         frame = websocket.ABNF.create_frame(payload, PONG).format()
@@ -439,9 +444,10 @@ class _Run:
     """One life of a link, from ``start`` to ``close``: what is said to one does not reach the next."""
 
     def __init__(self) -> None:
-        self.stopped = threading.Event()
-        self.ended = threading.Event()
+        self.stopped = Flag()
+        self.ended = Flag()
         self.drop: str | None = None
+        self.secrets: Sequence[str] = ()
         self.opening: Opening | None = None
         self.sock: Any = None
         self.selector: Any = None
@@ -476,9 +482,9 @@ def _broken(error: OSError) -> APIConnectionError:
     return APIConnectionError(f"the connection broke: {error.strerror or type(error).__name__}")
 
 
-def _closed_by_server(payload: bytes) -> SelfDBError:
+def _closed_by_server(payload: bytes, secrets: Sequence[str]) -> SelfDBError:
     code = int.from_bytes(payload[:2], "big") if len(payload) >= 2 else 1005
-    reason = payload[2:].decode("utf-8", "replace")
+    reason = redact(payload[2:].decode("utf-8", "replace"), secrets)
     error = RealtimeError(f"the server closed the connection with code {code}" + (f": {reason}" if reason else ""))
     error.close_code = code
     return error

@@ -12,8 +12,19 @@ CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 _KNOWN = frozenset({CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG})
 
 
+BROKEN, TOO_BIG = 1002, 1009
+"""The codes of close frames that say why the stream was given up."""
+
+
 class FrameError(ValueError):
-    """The stream is not what the protocol allows, or larger than we do; nothing after it can be read."""
+    """The stream is not what the protocol allows, or larger than we do; nothing after it can be read.
+
+    :ivar code: what the peer is told.
+    """
+
+    def __init__(self, message: str, code: int = BROKEN) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class Message(NamedTuple):
@@ -57,7 +68,7 @@ class FrameDecoder:
                 length = int.from_bytes(buffer[start : start + extra], "big")
                 start += extra
             if length > self._limit:
-                raise FrameError(f"a frame of {length} bytes is larger than the {self._limit} allowed")
+                raise FrameError(f"a frame of {length} bytes is larger than the {self._limit} allowed", TOO_BIG)
             if end - start < length:
                 break
             at = start + length
@@ -88,7 +99,7 @@ class FrameDecoder:
             self._opcode = opcode
         self._fragments += payload
         if len(self._fragments) > self._limit:
-            raise FrameError(f"a message is larger than the {self._limit} bytes allowed")
+            raise FrameError(f"a message is larger than the {self._limit} bytes allowed", TOO_BIG)
         if not final:
             return None
         assert self._opcode is not None

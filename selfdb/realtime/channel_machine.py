@@ -259,6 +259,10 @@ class ChannelMachine:
             return []
         return [Deliver(self.topic, frame.event, frame.payload)]
 
+    def awaits(self, ref: str | None) -> bool:
+        """Whether the reply to ``ref`` is waited for."""
+        return ref is not None and (ref == self.join_ref or ref in self._pushes)
+
     def tick(self, now: float) -> list[Action]:
         """Do what is due."""
         actions: list[Action] = []

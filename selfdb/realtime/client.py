@@ -17,7 +17,7 @@ from ..core.marks import blocking, inner, passing
 from ..core.transport import Transport
 from ..core.waits import Waiting, waiting, work
 from ..core.websocket import Address, After, Link, LinkState
-from ..core.wsframes import BINARY
+from ..core.wsframes import BINARY, BROKEN, TOO_BIG
 from ..exceptions import (
     APITimeoutError,
     AuthenticationError,
@@ -49,6 +49,9 @@ ATTEMPT_SECONDS = 10.0
 
 LONGEST_TOPIC = 1024
 """Characters; it goes into every frame of its channel, and servers bound these."""
+
+_TOLD = (BROKEN, TOO_BIG)
+"""Codes of losses that say more than that the connection was lost."""
 
 _OFF = (LinkState.DISCONNECTED, LinkState.CLOSING)
 
@@ -221,8 +224,8 @@ class Realtime:
 
     @passing(callbacks=("callback",))
     def on_error(self, callback: Callable[[BaseException], Any]) -> None:
-        """Call ``callback(error)`` for what nobody waits for: lost sessions, refused joins, dropped events, callbacks
-        that raise."""
+        """Call ``callback(error)`` for what nobody waits for: lost sessions, refused joins, dropped events, messages
+        that are too large or none, callbacks that raise."""
         self._on_error = [*self._on_error, callback]
 
     @waiting
@@ -336,10 +339,10 @@ class Realtime:
         except ValueError as error:
             log.warning("a frame that is none was ignored: %s", str(error))  # the error itself holds the frame
             return
-        if frames.refuses(frame):
-            frame = frame._replace(payload=without_secrets(frame.payload, self._transport.secrets()))
         with self._turn:
             if self._asked():
+                if frames.refuses(frame) and self._machine.awaits(frame):
+                    frame = frame._replace(payload=without_secrets(frame.payload, self._transport.secrets()))
                 self._perform(self._machine.frame(frame, self._clock.monotonic()), len(data))
 
     @inner
@@ -389,6 +392,8 @@ class Realtime:
             if self._asked():
                 self._link.discard_unsent()  # what was meant for that connection means nothing to the next
                 self._attempt = Attempt()
+                if isinstance(error, RealtimeError) and error.close_code in _TOLD:
+                    self._fail(error)  # it would come again, and nobody would know why
                 self._perform(self._machine.lost(error))
 
     @inner

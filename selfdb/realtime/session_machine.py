@@ -90,6 +90,11 @@ class SessionMachine:
         machine = self.channels.get(frame.topic)
         return [] if machine is None else machine.frame(frame, now)
 
+    def awaits(self, frame: Frame) -> bool:
+        """Whether somebody is told what this reply says."""
+        machine = self.channels.get(frame.topic)
+        return machine is not None and machine.awaits(frame.ref)
+
     def tick(self, now: float, wall: float) -> list[Action]:
         """Do what is due.
 

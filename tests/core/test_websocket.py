@@ -162,7 +162,7 @@ def test_a_message_beyond_the_limit_costs_the_connection(scripted: Scripted, own
     owner.open(max_message=1000)
     wait_until(lambda: owner.opens == 2 and bool(codes))
     assert "larger" in str(owner.losses[0])
-    assert codes == [1002]
+    assert codes == [1009]
 
 
 @pytest.mark.parametrize("wire", [frame(TEXT, b"x", masked=True), frame(0x5, b"x"), frame(TEXT, b"x", reserved=0x40)])
@@ -170,7 +170,8 @@ def test_a_server_that_breaks_the_rules(scripted: Scripted, owner_of: OwnerOf, w
     owner = owner_of(scripted(says(wire), echo))
     owner.open()
     wait_until(lambda: owner.opens == 2)
-    assert type(owner.losses[0]) is APIConnectionError
+    assert type(owner.losses[0]) is RealtimeError
+    assert owner.losses[0].close_code == 1002
     assert "broke the WebSocket protocol" in str(owner.losses[0])
 
 
@@ -190,6 +191,17 @@ def test_r04_a_lost_connection_is_noticed_at_once(scripted: Scripted, owner_of: 
     assert len(owner.losses) == 1
     assert isinstance(owner.losses[0], APIConnectionError)
     assert owner.states == ["connecting", "connected", "reconnecting", "connected"]
+
+
+def test_a_reason_that_echoes_a_secret_is_shown_without_it(
+    scripted: Scripted, owner_of: OwnerOf, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    owner = owner_of(scripted(opened(lambda ws: ws.say_close(1008, "no such key: secret-of-the-url")), echo))
+    owner.open()
+    wait_until(lambda: owner.opens == 2)
+    assert str(owner.losses[0]) == "the server closed the connection with code 1008: no such key: ***"
+    assert "secret-of-the-url" not in repr(owner.losses[0]) + caplog.text
 
 
 @pytest.mark.parametrize("code", [1000, 1001, 1008, 1012, None])
