@@ -22,8 +22,8 @@ from ..exceptions import (
 )
 from .call import current_call
 from .clock import Deadline
-from .framing import check_coding
-from .messages import connection_error, error_for_answer
+from .framing import check_coding, check_complete
+from .messages import connection_error, error_for_answer, hint_for
 from .redaction import redact
 from .request import Request
 from .response import Response
@@ -79,6 +79,8 @@ class Exchange:
         self._renewed = self._adopted = False
         self._doubtful = False
         """Whether an attempt so far may have been applied, so that no later one can take that back."""
+        self._tokens: list[str] = []
+        """Those that went along: no longer held once they were replaced or the user was signed out."""
         self._key = request.idempotency_key
         if self._key is None and transport.options.keyed_writes and request.writes and request.keyable:
             self._key = uuid.uuid4().hex
@@ -100,6 +102,7 @@ class Exchange:
             if call is not None:
                 call.check()
             tokens = self.transport.keeper.current() if self.request.bearer else None
+            self._tokens += [token for token in tokens or () if token]
             try:
                 answer = self._send(tokens)
                 if 200 <= answer.status_code < 300:
@@ -226,7 +229,10 @@ class Exchange:
             del raised, error
 
     def _late(self) -> APITimeoutError:
-        error = APITimeoutError(f"the deadline of {self.deadline.seconds:g} s for the whole call passed")
+        seconds = self.deadline.seconds
+        error = APITimeoutError(
+            f"the deadline of {seconds:g} s for the whole call to {self.origin} passed; allow more with deadline=..."
+        )
         error.may_have_been_applied = self._doubtful
         self._signed(error)
         return error
@@ -241,11 +247,13 @@ class Exchange:
         error = error_for_answer(answer.status_code, content, asked, secrets, keep_body=self.request.keep_body)
         given = answer.headers.get("X-Request-ID")
         error.request_id = None if given is None else redact(given, secrets)
+        held = self.transport.keeper.current() is not None
+        error.hint = hint_for(error, content, bearer=self.request.bearer, held=held)
         return self._signed(error)
 
     def secrets(self) -> tuple[str, ...]:
         """What no error may show."""
-        return (*self.transport.secrets(), *self.request.secrets)
+        return (*self.transport.secrets(), *self.request.secrets, *self._tokens)
 
     def _refused(self, answer: requests.Response, error: SelfDBError) -> None:
         """Return if the request may be tried again, after the wait before it; raise otherwise."""
@@ -440,6 +448,7 @@ def read_whole(exchange: Exchange, answer: requests.Response) -> Response:
             raise too_large
         blocks.append(block)
         exchange.check_time()
+    check_complete(answer.raw)
     if not size and exchange.pool.may_be_cut(answer):
         raise IncompleteRead(b"")
     elapsed = exchange.pool.clock.monotonic() - exchange.started

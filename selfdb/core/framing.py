@@ -14,7 +14,7 @@ from typing import Any
 import urllib3
 from urllib3.exceptions import DecodeError
 
-__all__ = ["Chunks", "Head", "Misframed", "check_coding", "framing_of", "settle"]
+__all__ = ["Chunks", "Head", "Misframed", "check_coding", "check_complete", "framing_of", "settle"]
 
 MAX_HEAD = 256 * 1024
 """Bytes of the status line and the headers, those of interim answers included."""
@@ -24,6 +24,9 @@ MAX_LINE = 16 * 1024
 
 MAX_TRAILERS = 64 * 1024
 """Bytes of what may follow the last chunk."""
+
+_IGNORES_THE_REST = 2
+"""State of a decoder of `urllib3` behind the end of gzip, where something else follows it."""
 
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:")
 _LENGTH = re.compile(r"[0-9]{1,18}\Z")
@@ -141,6 +144,17 @@ def check_coding(headers: Mapping[str, str]) -> None:
     coding = headers.get("Content-Encoding", "").lower()
     if coding not in ("", "identity") and coding not in urllib3.HTTPResponse.CONTENT_DECODERS:
         raise DecodeError("compressed in a way that was not asked for")
+
+
+def check_complete(raw: Any) -> None:
+    """Return unless the body of ``raw``, a `urllib3` answer read to its end, ends in the middle of its compression.
+
+    :raises IncompleteRead: if it does; `urllib3` takes what could be undone so far for all of it.
+    """
+    decoder = getattr(raw, "_decoder", None)
+    unfinished = getattr(getattr(decoder, "_obj", None), "eof", True) is False
+    if unfinished and raw.tell() and getattr(decoder, "_state", 0) != _IGNORES_THE_REST:
+        raise IncompleteRead(b"")
 
 
 def settle(answer: Any) -> None:

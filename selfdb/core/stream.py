@@ -9,6 +9,7 @@ import requests
 
 from ..exceptions import APITimeoutError, SelfDBError
 from .clock import Deadline
+from .framing import check_complete
 from .messages import connection_error
 from .request import Request
 
@@ -26,7 +27,13 @@ class Stream:
     """
 
     def __init__(
-        self, answer: requests.Response, deadline: Deadline, origin: str, request: Request, may_be_cut: bool = False, secrets: Callable[[], Iterable[str]] = tuple
+        self,
+        answer: requests.Response,
+        deadline: Deadline,
+        origin: str,
+        request: Request,
+        may_be_cut: bool = False,
+        secrets: Callable[[], Iterable[str]] = tuple,
     ) -> None:
         self.status_code = answer.status_code
         self.headers = answer.headers
@@ -47,6 +54,8 @@ class Stream:
             raise self._failed(TimeoutError())
         try:
             block = self._answer.raw.read(size, decode_content=True) or b""
+            if not block:
+                check_complete(self._answer.raw)
             if not block and self._may_be_cut:
                 raise IncompleteRead(b"")
             self._may_be_cut = False

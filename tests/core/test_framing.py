@@ -275,3 +275,16 @@ def test_the_status_of_an_error_counts_whatever_its_coding(scripted: Scripted, c
     server = scripted([read(), send(b"HTTP/1.1 404 Not Found\r\nContent-Encoding: br\r\n" + TWO)])
     with pytest.raises(NotFoundError):
         connect(server).exchange(GET)
+
+
+@pytest.mark.parametrize("how", ["whole", "stream"])
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+def test_compressed_and_cut_off(coding: str, how: str, scripted: Scripted, connect: Connect) -> None:
+    body = gzip.compress(b"{}" * 99) if coding == "gzip" else zlib.compress(b"{}" * 99)
+    head = OK + f"Content-Encoding: {coding}\r\n".encode()
+    server = scripted(default=[read(), send(head + b"\r\n" + body[:-9]), close()])
+    with pytest.raises(APIConnectionError, match="broke off"):
+        _fetch(connect(server, max_retries=0), how)
+    for sound in (body, body + gzip.compress(b"") * (coding == "gzip"), body + b"\0rest" * (coding == "gzip"), b""):
+        server = scripted([read(), send(head + b"Content-Length: %d\r\n\r\n" % len(sound) + sound)])
+        assert _fetch(connect(server), how) == (b"{}" * 99 if sound else b"")
