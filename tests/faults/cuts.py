@@ -45,7 +45,7 @@ class CutBench:
         self._counted: Optional[Dict[Tuple[str, str], int]] = None
         port = int(server.url.rsplit(":", 1)[1])
         self._proxies = [CuttingProxy(port) for _ in range(workers)]
-        self._token = token
+        self.token = token
         self._theirs = theirs
         self._options = options
         self._sessions: List[requests.Session] = []
@@ -74,7 +74,7 @@ class CutBench:
             session.trust_env = False
             self._sessions.append(session)
         client = SelfDB(proxy.url, self.server.api_key, session=session, **self._options)
-        client.access_token = self._token
+        client.access_token = self.token
         return client
 
     def lengths(self, call: Call, logical: str) -> Tuple[int, int]:

@@ -31,8 +31,8 @@ class Ledger:
             self._trigger(kind, name, f"{row}.{cell}")
 
     def users(self) -> None:
-        """Count new users by e-mail address."""
-        self._trigger("INSERT", "_selfdb_users", "new.email")
+        """Count new users by the local part of their e-mail address at example.com."""
+        self._trigger("INSERT", "_selfdb_users", "replace(new.email, '@example.com', '')")
 
     def files(self) -> None:
         """Count new and replaced files by path."""

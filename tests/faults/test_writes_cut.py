@@ -134,3 +134,137 @@ def test_g01_a_write_is_cut_at_every_byte(keyed: bool, theirs: bool, bench: Call
         assert sums.of_them_done, "some of the answers that were cut off were of writes that had been done"
     what = f"{'keyed' if keyed else 'plain'} POST, {'their' if theirs else 'our'} session"
     soak.figure("G01", f"{what}, cut at {lengths[0]} + {lengths[1]} bytes: {sums}; none twice")
+
+
+@pytest.mark.parametrize("keyed", [False, True], ids=["plain", "keyed"])
+def test_g01_a_write_over_a_link_that_falls_silent(keyed: bool, bench: Callable[..., Any]) -> None:
+    chance = soak.chance("silences of writes")
+    made, table = bench(timeout=(5, HASTY), workers=8)
+    insert = inserting(table, keyed=keyed)
+    with made:
+        lengths = made.lengths(insert, "warm")
+        said = made.run(insert, some_boundaries(lengths, chance, 16, ("stall",)), "s-")
+        sums = judge(said, "INSERT", made.effects())
+    if keyed:
+        assert sums.done == sums.calls
+    soak.figure("G01", f"{'keyed' if keyed else 'plain'} POST over links that fall silent: {sums}; none twice")
+
+
+def test_g01_a_key_that_the_server_never_acknowledged_is_not_repeated(bench: Callable[..., Any]) -> None:
+    chance = soak.chance("cuts of first writes")
+    made, table = bench()
+    insert = inserting(table, keyed=True)
+    with made:
+        lengths = made.lengths(insert, "warm")
+        # Not the places at which the whole exchange has passed.
+        cuts = [cut for cut in some_boundaries(lengths, chance, 30, ("reset", "end")) if cut.count < lengths[1]]
+        said = made.run(insert, cuts, "f-", fresh=True)
+        sums = judge(said, "INSERT", made.effects())
+    for call in said:
+        assert call.error is not None, f"{call}: sent a second time, or not cut"
+        assert (call.error.attempts, call.error.may_have_been_applied) == (1, True)
+    soak.figure("G01", f"keyed POST to a server not known to honour keys: {sums}; none twice")
+
+
+def patching(db: SelfDB, table: Any) -> Any:
+    row = db.tables.data.insert(table, {"logical": "the row"})["id"]
+    return lambda db, logical, key: db.tables.data.update_row(table, row, {"logical": logical}, idempotency_key=key)
+
+
+def deleting(db: SelfDB, table: Any) -> Any:
+    report = db.tables.data.insert_many(table, [{"logical": f"o-{number:06d}"} for number in range(100)])
+    report.raise_for_failures()
+    for number in (*range(8), 99):
+        db.tables.data.insert(table, {"logical": f"warm{number:02d}"})
+    return lambda db, logical, key: db.tables.data.delete_row(table, logical, id_column="logical", idempotency_key=key)
+
+
+def creating_users(db: SelfDB, table: Any) -> Any:
+    def create(db: SelfDB, logical: str, key: Any) -> Any:
+        user = {"email": f"{logical}@example.com", "password": "password123", "firstName": "Ada", "lastName": "B"}
+        return db.auth.users.create(user, idempotency_key=key)
+
+    return create
+
+
+#: By name: what makes the call, and what its effect is in the ledger.
+OTHERS: Dict[str, Any] = {
+    "PATCH row": (patching, "UPDATE"),
+    "DELETE row": (deleting, "DELETE"),
+    "create user": (creating_users, "INSERT"),
+}
+
+
+@pytest.mark.parametrize("keyed", [False, True], ids=["plain", "keyed"])
+@pytest.mark.parametrize("what", list(OTHERS))
+def test_g01_other_writes_are_cut(what: str, keyed: bool, bench: Callable[..., Any]) -> None:
+    chance = soak.chance(f"cuts of {what}")
+    make, kind = OTHERS[what]
+    made, table = bench()
+    made.ledger.users()
+    with made, SelfDB(made.server.url, made.server.api_key) as direct:
+        direct.access_token = made.token
+        act = make(direct, table)
+
+        def call(db: SelfDB, logical: str) -> Any:
+            return act(db, logical, f"key-of-{logical}" if keyed else None)
+
+        lengths = made.lengths(call, "warm")
+        said = made.run(call, some_boundaries(lengths, chance, 40, ("reset", "end")), "o-")
+        sums = judge(said, kind, made.effects())
+    if keyed:
+        assert sums.done == sums.calls
+    soak.figure("G01", f"{what}, {'keyed' if keyed else 'plain'}: {sums}; none twice")
+
+
+@pytest.mark.parametrize("keyed", [False, True], ids=["plain", "keyed"])
+def test_g01_many_rows_are_cut(keyed: bool, bench: Callable[..., Any]) -> None:
+    chance = soak.chance("cuts of many rows")
+    made, table = bench(idempotent_writes=keyed)
+
+    def call(db: SelfDB, logical: str) -> Any:
+        rows = [{"logical": f"{logical}.{number}"} for number in range(4)]
+        return db.tables.data.insert_many(table, rows, concurrency=2)
+
+    with made:
+        lengths = made.lengths(call, "warm")
+        said = made.run(call, some_boundaries(lengths, chance, 30, ("reset", "end")), "m-")
+        effects = made.effects()
+    statuses: Counter[str] = Counter()
+    for each in said:
+        assert each.error is None, "each row has an outcome of its own"
+        for outcome in each.result:
+            count = effects.get(("INSERT", f"{each.logical}.{outcome.index}"), 0)
+            assert count in {"done": (1,), "refused": (0,), "unknown": (0, 1)}[outcome.status.value], (outcome, count)
+            statuses[outcome.status.value] += 1
+    assert statuses["done"]
+    if keyed:
+        assert set(statuses) == {"done"}
+    soak.figure(
+        "G01", f"insert_many, {'keyed' if keyed else 'plain'}: {dict(statuses)} rows; none twice, none misreported"
+    )
+
+
+@pytest.mark.parametrize("chunked", [False, True], ids=["bytes", "an iterator"])
+def test_g01_uploads_are_cut(chunked: bool, bench: Callable[..., Any]) -> None:
+    chance = soak.chance("cuts of uploads")
+    made, _ = bench()
+    made.ledger.files()
+    content = b"0123456789" * 20
+    with made, SelfDB(made.server.url, made.server.api_key) as direct:
+        direct.access_token = made.token
+        bucket = direct.storage.buckets.create({"name": "uploads-that-are-cut"})
+
+        def call(db: SelfDB, logical: str) -> Any:
+            data = iter([content[:90], content[90:]]) if chunked else content
+            uploaded = db.storage.files.upload(bucket.id, logical, data)
+            assert uploaded.path.strip("/") == logical
+            return uploaded
+
+        lengths = made.lengths(call, "warm")
+        said = made.run(call, some_boundaries(lengths, chance, 60, ("reset", "end")), "u-")
+        for file in direct.storage.files.iter(bucket_id=bucket.id):
+            assert file.size == len(content), "a part of a file was taken for all of it"
+            assert direct.storage.files.download(bucket.name, file.path) == content
+        sums = judge(said, "INSERT", made.effects())
+    soak.figure("G01", f"upload of {'an iterator' if chunked else 'bytes'}: {sums}; none twice, none in part")
