@@ -243,7 +243,10 @@ class Auth(Namespace):
             return Tokens(pair.access_token, pair.refresh_token)
 
         seconds = self._transport.options.deadline
-        fresh = self._transport.keeper.renew(held.access, renew, Deadline(seconds, self._transport.pool.clock))
+        try:
+            fresh = self._transport.keeper.renew(held.access, renew, Deadline(seconds, self._transport.pool.clock))
+        except SelfDBError as error:
+            raise error.with_traceback(None) from error.__cause__  # the frames below hold tokens
         if came:
             return came[0]
         if refused:

@@ -24,7 +24,7 @@ from .framing import Misframed
 from .redaction import quiet, redact, redact_json
 from .retry import Failure
 
-__all__ = ["connection_error", "error_for_answer", "redact"]
+__all__ = ["connection_error", "error_for_answer", "hint_for", "redact"]
 
 TEXT_IN_MESSAGE = 500
 """Characters of a body that is not JSON that go into a message."""
@@ -71,6 +71,35 @@ def error_for_answer(
     if isinstance(error, RateLimitError):
         error.retry_after = retry_after
     return error
+
+
+def hint_for(error: SelfDBError, content: bytes, *, bearer: bool, held: bool) -> str:
+    """What whoever gets ``error`` can do about it; empty where the server's own words have to be enough.
+
+    :param content: the answer's body.
+    :param bearer: whether the call is made as a user, and not to become one.
+    :param held: whether an access token went along.
+    """
+    status, said = error.status_code or 0, error.message.lower()
+    if status in (404, 405) and content.lstrip()[:1] == b"<":
+        return "is base_url the address of the API itself?"
+    if status == 401 and "api key" in said:
+        return "check api_key"
+    if status == 401 and bearer:
+        return "the session has ended, so log in again" if held else "log in first"
+    if status == 429:
+        wait = getattr(error, "retry_after", None)
+        return "" if wait is None else f"try again in {wait:.0f} s"
+    if status == 404 and "may not see" in said:
+        return ""
+    return "look into the server's log" if status >= 500 else _HINTS.get(status, "")
+
+
+_HINTS = {
+    403: "sign in as somebody who may do that",
+    404: "it is not there, or you may not see it",
+    406: "pass api_key; if you do, a proxy on the way may remove the header X-API-Key",
+}
 
 
 def _message_in(body: Any) -> str:
@@ -139,7 +168,7 @@ def connection_error(
     # In urllib3 every connection that could not be made is a time-out, to please programs of its first version.
     if any(isinstance(c, _TIMEOUTS) and not isinstance(c, urllib3.exceptions.NewConnectionError) for c in causes):
         what = f"{origin} did not answer in time" if sent else f"connecting to {origin} took too long"
-        return failure, APITimeoutError(what)
+        return failure, APITimeoutError(f"{what}; see whether it is well, or allow more with timeout=...")
     for cause in causes:
         if isinstance(cause, requests.exceptions.ProxyError):
             return failure, APIConnectionError(
@@ -156,7 +185,9 @@ def connection_error(
     if not sent:
         return failure, APIConnectionError(f"could not connect to {origin}")
     if any(isinstance(cause, Misframed) for cause in causes):
-        return failure, APIConnectionError(f"{origin} answered with something that is not HTTP")
+        return failure, APIConnectionError(
+            f"{origin} answered with something that is not HTTP; are host and port right?"
+        )
     for cause in causes:
         if isinstance(cause, (requests.exceptions.ContentDecodingError, urllib3.exceptions.DecodeError)):
             return failure, APIConnectionError(f"the answer of {origin} is compressed in a way that cannot be undone")
@@ -165,8 +196,11 @@ def connection_error(
         if isinstance(cause, (http.client.HTTPException, urllib3.exceptions.InvalidHeader)) and not isinstance(
             cause, http.client.RemoteDisconnected
         ):
-            return failure, APIConnectionError(f"{origin} answered with something that is not HTTP")
-    return failure, APIConnectionError(f"the connection to {origin} was lost before the answer came")
+            return failure, APIConnectionError(
+                f"{origin} answered with something that is not HTTP; are host and port right?"
+            )
+    why = "did the server stop, or does it serve https?" if origin.startswith("http:") else "did the server stop?"
+    return failure, APIConnectionError(f"the connection to {origin} was lost before the answer came; {why}")
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -204,12 +238,20 @@ def _came_before_sending(causes: list[BaseException]) -> bool:
     )
 
 
+_CERTIFICATES = {
+    9: "check the clock of this machine",
+    10: "renew it on the server, and check the clock of this machine",
+    62: "set base_url to a name that it is for",
+    64: "set base_url to a name that it is for",
+}
+"""What helps, by OpenSSL's number of the reason."""
+
+
 def _tls_message(error: ssl.SSLError, origin: str) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
-        return (
-            f"the certificate of {origin} was not accepted: {error.verify_message}; "
-            'for a private authority pass verify="/path/to/ca.pem"'
-        )
+        way_out = _CERTIFICATES.get(error.verify_code, 'for a private authority pass verify="/path/to/ca.pem"')
+        reason = error.verify_message.rstrip(".")
+        return f"the certificate of {origin} was not accepted: {reason}; {way_out}"
     if _is_plain(error):
         return f"{origin} does not speak TLS on this port; if it serves plain HTTP, set base_url to http://..."
     reason = (error.reason or "TLS handshake failed").replace("_", " ").lower()

@@ -46,6 +46,7 @@ def one(model: type[ModelT], *wrappers: str) -> Callable[[Response], ModelT]:
         # error is raised outside: pydantic's carries what came, which may be tokens, even as a hidden context.
         with contextlib.suppress(ValidationError):
             return model.model_validate(body)
+        del body  # tools that show the variables of a traceback find nothing of the answer in ours
         raise response.unusable(f"is not a {model.__name__} ({failure})")
 
     return parse
@@ -69,6 +70,7 @@ def list_of(model: type[ModelT], *wrappers: str) -> Callable[[Response], list[Mo
                 break
         with contextlib.suppress(ValidationError):
             return adapter.validate_python(body)
+        del body
         raise response.unusable(f"is not a list of {model.__name__} ({failure})")
 
     return parse
@@ -80,6 +82,7 @@ def count_in(response: Response) -> int:
     if isinstance(body, Mapping):
         body = body.get("count", body.get("total"))
     if isinstance(body, bool) or not isinstance(body, int):
+        del body
         raise response.unusable("is not a count")
     return body
 

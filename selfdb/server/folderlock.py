@@ -13,7 +13,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional, Tuple
 
 from .privatefiles import make_private_folder, write_secret
 
@@ -47,7 +47,11 @@ class FolderInUse(RuntimeError):
         self.pid = None if other is None else other.pid
         self.url = None if other is None else other.url
         where = "another process" if other is None else f"process {other.pid} at {other.url}"
-        super().__init__(f"{path} is already served by {where}")
+        super().__init__(f"{path} is already served by {where}; use it there, or stop it first")
+
+    def __reduce__(self) -> Tuple[Any, ...]:
+        other = None if self.pid is None or self.url is None else Serving(self.pid, self.url, "")
+        return type(self), (self.path, other)
 
 
 class FolderLock:

@@ -6,6 +6,7 @@ Shared by the blocking ``serve`` and by :class:`selfdb.server.LocalServer`.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import socket
@@ -121,7 +122,8 @@ def _bind(host: str, port: int) -> socket.socket:
         bound.listen(_BACKLOG)
     except OSError as problem:
         bound.close()
-        raise OSError(problem.errno, f"cannot listen on {host}:{port}: {problem.strerror}") from None
+        hint = "; stop what listens there, or choose another port" if problem.errno == errno.EADDRINUSE else ""
+        raise OSError(problem.errno, f"cannot listen on {host}:{port}: {problem.strerror}{hint}") from None
     return bound
 
 

@@ -32,7 +32,9 @@ class Columns(Namespace):
         def parse(response: Response) -> TableRead:
             body = response.json() if response.content else None
             if isinstance(body, Mapping) and ("id" in body or "table" in body):
+                del body  # a reader that fails shows the variables of no answer
                 return _TABLE(response)
+            del body
             return _TABLE(self._transport.exchange(reading(f"/tables/{table_id}")))
 
         return parse

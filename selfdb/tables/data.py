@@ -27,6 +27,7 @@ def _row(response: Response) -> Row:
     """The row, bare, or as the small server wraps it; a row of one's own may have columns of the same names."""
     body = response.json()
     if not isinstance(body, dict):
+        del body  # tools that show the variables of a traceback find nothing of the answer in ours
         raise response.unusable("is not a row")
     if body.keys() == {"status", "data"} and body["status"] in _WRAPPED and isinstance(body["data"], dict):
         return dict(body["data"])
