@@ -125,11 +125,17 @@ def bounded(bounds: Bounds) -> Iterator[None]:
         CALL.now, CALL.last = outer, bounds
 
 
-def _resolve(host: str, port: int, timeout: float | None) -> list[Any]:
-    """`getaddrinfo` with an end: it takes no time-out and cannot be interrupted, so a thread is left behind in it."""
+def _resolve(
+    host: str, port: int, timeout: float | None, answer: queue.SimpleQueue[Any] | None = None
+) -> list[Any]:
+    """`getaddrinfo` with an end: it takes no time-out and cannot be interrupted, so a thread is left behind in it.
+
+    :param answer: a list that is put here from elsewhere is taken for the answer, and ends the waiting.
+    """
     if timeout is None and current_call() is None:
         return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    answer: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    if answer is None:
+        answer = queue.SimpleQueue()
 
     def look_up() -> None:
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import importlib
+import queue
 import socket
 import ssl
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ import websocket
 from ..exceptions import APIConnectionError, APITimeoutError, RedirectError, SelfDBError
 from .clock import SYSTEM_CLOCK, Clock, Deadline
 from .http import _resolve, shut_down
-from .messages import connection_error, error_for_answer
+from .messages import connection_error, error_for_answer, hint_for
 
 __all__ = ["Address", "Opening"]
 
@@ -48,9 +49,6 @@ class Address(NamedTuple):
     def __repr__(self) -> str:
         return f"<Address at {self.origin}>"
 
-    def __repr__(self) -> str:
-        return f"<Address at {self.origin}>"
-
 
 class _GivenUp(Exception):
     """Somebody said so."""
@@ -66,6 +64,7 @@ class Opening:
         self._address = address
         self._deadline = Deadline(timeout, clock)
         self._sock: Any = None
+        self._looked_up: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._taken = 0
         self._aborted = False
 
@@ -89,6 +88,7 @@ class Opening:
     def abort(self) -> None:
         """Have :meth:`run` fail soon."""
         self._aborted = True
+        self._looked_up.put([])
         sock = self._sock
         if sock is not None:
             shut_down(sock)
@@ -138,7 +138,7 @@ class Opening:
     # The way to the server
 
     def _connect(self, host: str, port: int) -> None:
-        addresses = _resolve(host, port, self.left())
+        addresses = _resolve(host, port, self.left(), self._looked_up)
         failure: OSError = OSError("the look-up found no address")
         for tried, (family, kind, protocol, _, address) in enumerate(addresses):
             self._sock = sock = socket.socket(family, kind, protocol)
@@ -247,6 +247,7 @@ class Opening:
             )
         elif not body:
             raised.message = f"the WebSocket handshake with {self._address.origin} was refused"
+        raised.hint = hint_for(raised, body, bearer=True, held="&token=" in self._address.url)
         return raised
 
     def _ours(self, error: Exception) -> SelfDBError:

@@ -259,6 +259,11 @@ class ChannelMachine:
             return []
         return [Deliver(self.topic, frame.event, frame.payload)]
 
+    def unsent(self, ref: str | None, error: SelfDBError) -> list[Action]:
+        """What bears ``ref`` could not be sent."""
+        push = None if ref is None else self._pushes.pop(ref, None)
+        return [Failed(self.topic, error) if push is None else Settled(push.waiter, error=error)]
+
     def awaits(self, ref: str | None) -> bool:
         """Whether the reply to ``ref`` is waited for."""
         return ref is not None and (ref == self.join_ref or ref in self._pushes)

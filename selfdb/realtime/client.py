@@ -71,6 +71,7 @@ class Realtime:
         self._on_error: list[Callable[[BaseException], Any]] = []
         self._dispatcher = Dispatcher(on_error=self._report)
         self._link = Link(self, clock=self._clock)
+        self._leaving: Link | None = None
         self._path: str | None = None
         renew_after_fork(self)
         self._renew_in_child()
@@ -118,6 +119,7 @@ class Realtime:
                 self._opened, self._first_refusal = False, None
                 self._dispatcher.full = full
                 self._dispatcher.reopen()
+                self._leaving = self._link
                 self._link = self._new_link(max(timeout, ATTEMPT_SECONDS))
                 self._link.start()
             attempt, link = self._attempt, self._link
@@ -298,6 +300,9 @@ class Realtime:
     def address(self) -> Address:
         """Where to connect, with the tokens of this moment."""
         transport = self._transport
+        leaving, self._leaving = self._leaving, None
+        if leaving is not None:
+            leaving.close()  # one client never has two sockets
         token = self._credentials.current()
         with self._turn:
             if self._asked():
@@ -471,7 +476,8 @@ class Realtime:
             else:
                 self._link.send(frames.encode(frame))
         except (RealtimeError, ValueError) as error:
-            self._fail(error)
+            failure = error if isinstance(error, RealtimeError) else RealtimeError(f"a frame cannot be sent: {error}")
+            self._perform(self._machine.unsent(frame, failure))
 
     def _handlers(self, topic: str) -> Handlers:
         channel = self._channels.get(topic)

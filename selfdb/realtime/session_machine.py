@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..exceptions import SelfDBError
-from .channel_machine import Action, ChannelMachine, ChannelState, Drop, Send, Waiter
+from .channel_machine import Action, ChannelMachine, ChannelState, Drop, Failed, Send, Waiter
 from .frames import Frame
 
 __all__ = ["HEARTBEAT_ANSWER", "HEARTBEAT_EVERY", "SessionMachine"]
@@ -89,6 +89,11 @@ class SessionMachine:
             self._beat_due = max(self._beat_due, min(now + HEARTBEAT_ANSWER, self._beat_last))
         machine = self.channels.get(frame.topic)
         return [] if machine is None else machine.frame(frame, now)
+
+    def unsent(self, frame: Frame, error: SelfDBError) -> list[Action]:
+        """``frame`` could not be sent: whoever waits for its reply is told at once."""
+        machine = self.channels.get(frame.topic)
+        return [Failed(frame.topic, error)] if machine is None else machine.unsent(frame.ref, error)
 
     def awaits(self, frame: Frame) -> bool:
         """Whether somebody is told what this reply says."""

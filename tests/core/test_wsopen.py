@@ -98,7 +98,7 @@ def test_no_cookie_of_one_user_goes_to_the_next(
 def test_a_url_without_path_and_with_the_usual_port(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: List[Any] = []
 
-    def nowhere(host: str, port: int, timeout: float) -> List[Any]:
+    def nowhere(host: str, port: int, timeout: float, answer: Any) -> List[Any]:
         asked.append((host, port))
         return []
 
@@ -410,7 +410,7 @@ def test_a_proxy_that_is_spoken_to_over_tls(
 
 def test_the_usual_port_of_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: List[Any] = []
-    monkeypatch.setattr(wsopen, "_resolve", lambda host, port, timeout: asked.append((host, port)) or [])
+    monkeypatch.setattr(wsopen, "_resolve", lambda host, port, *others: asked.append((host, port)) or [])
     for proxy in ("http://front", "https://front"):
         failure(Address("ws://host/", "http://host", proxy=proxy))
     assert asked == [("front", 80), ("front", 443)]
