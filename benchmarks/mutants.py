@@ -1,0 +1,239 @@
+"""``python -m benchmarks mutants``: change one thing at a time in what must be right, and see whether a test notices.
+
+Each mutant is a process of its own, forked from one that has everything else imported already; it runs the tests of its
+module until the first that fails. The checkout is never written to: the changed source is handed to the importer.
+Survivors whose reason stands in ``mutants-known.txt`` are listed with it; any other survivor is news, and ends the run
+with an error, as does a rate below the one wanted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import importlib
+import json
+import os
+import platform
+import sys
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from typing import Callable, Dict, List, NamedTuple, Sequence, Tuple
+
+from .mutated import Changed, Loop, be_child, in_child, run_pytest, within_functions
+from .mutations import Mutant, mutants
+
+ROOT = Path(__file__).resolve().parents[1]
+KNOWN = Path(__file__).with_name("mutants-known.txt")
+WANTED = 0.85
+
+BEFORE = ("requests", "urllib3", "pydantic", "websocket", "trustme", "pytest", "jwt")
+"""Imported once, before the processes part. Nothing of the package: each of them imports it for itself."""
+
+
+class Target(NamedTuple):
+    """A module; the tests that should notice a change in it; and those that may, asked when the first did not."""
+
+    path: str
+    first: Tuple[str, ...]
+    then: Tuple[str, ...]
+
+
+TARGETS = (
+    Target(
+        "selfdb/core/retry.py",
+        ("tests/core/test_retry.py",),
+        ("tests/core/test_repeats.py",),
+    ),
+    Target(
+        "selfdb/core/tokens.py",
+        ("tests/core/test_tokens.py", "tests/core/test_renewal.py"),
+        ("tests/core/test_stores.py", "tests/core/test_forks.py", "tests/client/test_session_store.py"),
+    ),
+    Target("selfdb/core/wsframes.py", ("tests/core/test_wsframes.py",), ("tests/core/test_websocket.py",)),
+    Target(
+        "selfdb/realtime/frames.py",
+        ("tests/realtime/test_frames.py",),
+        ("tests/realtime/test_client_channels.py",),
+    ),
+    Target(
+        "selfdb/realtime/channel_machine.py",
+        ("tests/realtime/test_channel_machine.py", "tests/realtime/test_channel_pushes.py"),
+        ("tests/realtime/test_session_machine.py", "tests/realtime/test_client_channels.py"),
+    ),
+    Target(
+        "selfdb/realtime/channel.py",
+        ("tests/realtime/test_client_channels.py", "tests/realtime/test_events.py", "tests/realtime/test_follow.py"),
+        ("tests/realtime/test_streams_asked.py", "tests/realtime/test_client_connect.py"),
+    ),
+)
+
+
+class Verdict(NamedTuple):
+    """What became of a mutant: ``by`` is the test that noticed, or how its process ended; empty if none did."""
+
+    mutant: Mutant
+    by: str
+
+
+class Runner:
+    """Judges the mutants of one module. Belongs to one thread of a process that has no other."""
+
+    def __init__(self, target: Target, folder: Path) -> None:
+        self._target = target
+        self._path = ROOT / target.path
+        self._folder = folder
+        self._module = target.path[: -len(".py")].replace("/", ".")
+        self.source = self._path.read_text(encoding="utf-8")
+        self._seconds = 0.0
+
+    def judge(self, every: Sequence[Mutant], tell: Callable[[Verdict], None]) -> List[Verdict]:
+        """A verdict on each; ``tell`` hears of those on the way who are dead, and in the end of the others."""
+        found: Dict[str, str] = {}
+        left = list(every)
+        for files in (self._target.first, self._target.then):
+            self._baseline(files)
+            inside = [mutant for mutant in left if within_functions(self.source, mutant.source)]
+            found.update(self._from_one_session(inside, files, tell))
+            for mutant in left:
+                if mutant not in inside:
+                    found[mutant.name] = self._from_nothing(mutant.source, files)
+                    if found[mutant.name]:
+                        tell(Verdict(mutant, found[mutant.name]))
+            left = [mutant for mutant in left if not found[mutant.name]]
+        for mutant in left:
+            tell(Verdict(mutant, ""))
+        return [Verdict(mutant, found[mutant.name]) for mutant in every]
+
+    def _baseline(self, files: Sequence[str]) -> None:
+        """Nothing changed: every test has to pass, and shows how long that takes."""
+        self._limit, began = 600.0, time.monotonic()
+        ended = self._from_nothing(self.source, files)
+        if ended:
+            said = self._output.read_text(encoding="utf-8", errors="replace")
+            raise SystemExit(f"{self._target.path}: the tests do not pass unchanged: {ended}\n{said}")
+        # Not a measurement: an end for what runs for ever, on a machine that may have become slow.
+        self._limit = 15.0 + 4 * (time.monotonic() - began)
+
+    @property
+    def _output(self) -> Path:
+        return self._folder / "output"
+
+    def _from_nothing(self, source: str, files: Sequence[str]) -> str:
+        """Import everything with ``source`` in its place and run ``files``."""
+
+        def run() -> int:
+            sys.meta_path.insert(0, Changed(self._module, self._path, source))
+            return run_pytest(files, [])
+
+        return in_child(run, self._output, self._limit)
+
+    def _from_one_session(
+        self, every: Sequence[Mutant], files: Sequence[str], tell: Callable[[Verdict], None]
+    ) -> Dict[str, str]:
+        """Collect ``files`` once; each mutant parts from there with the code of its functions exchanged."""
+        results = self._folder / "results"
+        results.write_text("")
+        loop = Loop(self._path, every, self._limit, results, self._output)
+        process = os.fork()
+        if not process:
+            be_child(lambda: run_pytest(files, [loop]), self._folder / "session")
+        told: Dict[str, str] = {}
+        while True:
+            ended = os.waitpid(process, os.WNOHANG)
+            lines = results.read_text(encoding="utf-8").splitlines(keepends=True)
+            for line in lines[len(told) :]:
+                if line.endswith("\n"):
+                    mutant = every[len(told)]
+                    told[mutant.name] = json.loads(line)
+                    if told[mutant.name]:
+                        tell(Verdict(mutant, told[mutant.name]))
+            if ended[0]:
+                break
+            time.sleep(0.05)
+        if len(told) < len(every):
+            said = (self._folder / "session").read_text(encoding="utf-8", errors="replace")
+            raise SystemExit(f"{self._target.path}: the session broke off\n{said}")
+        return told
+
+
+# Reasons
+
+
+def known() -> Dict[Tuple[str, str], str]:
+    """By module and mutant: why no test notices it."""
+    found: Dict[Tuple[str, str], str] = {}
+    module = reason = ""
+    for line in KNOWN.read_text(encoding="utf-8").splitlines() if KNOWN.exists() else ():
+        if line.startswith("["):
+            module = line.strip("[]")
+        elif line.startswith("# "):
+            reason = line[2:]
+        elif line.strip():
+            found[module, line.strip()] = reason
+    return found
+
+
+# The report
+
+
+def report(judged: Dict[str, List[Verdict]], reasons: Dict[Tuple[str, str], str]) -> str:
+    every = [verdict for verdicts in judged.values() for verdict in verdicts]
+    lines = [
+        f"Mutants, {datetime.date.today().isoformat()}",
+        f"{platform.system()}, Python {platform.python_version()}",
+        "",
+        f"{_rate(every)} killed",
+        "",
+    ]
+    lines += [f"{_rate(verdicts)}  {path}" for path, verdicts in judged.items()]
+    for path, verdicts in judged.items():
+        lines += ["", f"Survivors of {path}", ""]
+        for mutant, by in verdicts:
+            if not by:
+                lines += [f"{mutant.line}: {mutant.name}", f"    {reasons.get((path, mutant.name), 'NEW')}"]
+    return "\n".join(lines) + "\n"
+
+
+def _rate(verdicts: Sequence[Verdict]) -> str:
+    killed = sum(bool(verdict.by) for verdict in verdicts)
+    return f"{killed} of {len(verdicts)}, {killed / max(1, len(verdicts)):.1%}"
+
+
+def _tell(path: str, verdict: Verdict) -> None:
+    mutant, by = verdict
+    print("." if by else f"\nSURVIVED {path}:{mutant.line}: {mutant.name}", end="", flush=True)
+
+
+def main(arguments: List[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks mutants", description=__doc__.split("\n\n")[0])
+    parser.add_argument("modules", nargs="*", help="parts of the paths of modules; all if there is none")
+    parser.add_argument("--only", default="", help="only mutants with this text in their names")
+    parser.add_argument("--new", action="store_true", help="only mutants whose survival has no reason yet")
+    parser.add_argument("--out", type=Path, help="where the report goes (benchmarks/mutants-DATE.txt)")
+    options = parser.parse_args(arguments)
+    out = options.out or ROOT / "benchmarks" / f"mutants-{datetime.date.today().isoformat()}.txt"
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # each would be loaded once a mutant
+    for name in BEFORE:
+        importlib.import_module(name)
+    reasons = known()
+    judged: Dict[str, List[Verdict]] = {}
+    for target in TARGETS:
+        if options.modules and not any(part in target.path for part in options.modules):
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            runner = Runner(target, Path(folder))
+            wanted = [
+                mutant
+                for mutant in mutants(runner.source)
+                if options.only in mutant.name and not (options.new and (target.path, mutant.name) in reasons)
+            ]
+            verdicts = judged[target.path] = runner.judge(wanted, partial(_tell, target.path))
+            print(f"\n{target.path}: {_rate(verdicts)} killed", flush=True)
+        out.write_text(report(judged, reasons), encoding="utf-8")
+    every = [(path, verdict) for path, verdicts in judged.items() for verdict in verdicts]
+    new = [verdict for path, verdict in every if not verdict.by and (path, verdict.mutant.name) not in reasons]
+    killed = sum(bool(verdict.by) for _, verdict in every)
+    if new or killed < WANTED * len(every):
+        raise SystemExit(1)

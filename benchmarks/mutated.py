@@ -1,0 +1,238 @@
+"""How a mutant comes to run: forked, imported in the module's place or put into functions that are there already."""
+
+from __future__ import annotations
+
+import gc
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import json
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+from types import CodeType, FunctionType
+from typing import Any, Callable, Dict, Generator, List, NoReturn, Optional, Sequence, Set, Tuple
+
+import pytest
+
+from .mutations import Mutant
+
+BROKEN = 70
+"""The exit code of a process that failed before pytest had its word."""
+
+Place = Tuple[Tuple[str, int], ...]
+"""Names of what a piece of code is nested in, each with its number among those of the same name."""
+
+
+class Changed(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Gives one module from the source at hand instead of its file."""
+
+    def __init__(self, module: str, path: Path, source: str) -> None:
+        self._module, self._path, self._source = module, path, source
+
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> Optional[importlib.machinery.ModuleSpec]:
+        if fullname != self._module:
+            return None
+        return importlib.util.spec_from_file_location(fullname, self._path, loader=self)
+
+    def exec_module(self, module: Any) -> None:
+        exec(compile(self._source, str(self._path), "exec"), module.__dict__)  # noqa: S102 - as any importer does
+
+
+class Loop:
+    """A plugin of pytest: what was collected is run once for each mutant, in a child each."""
+
+    def __init__(self, path: Path, every: Sequence[Mutant], limit: float, results: Path, output: Path) -> None:
+        self._path, self._every, self._limit, self._results, self._output = path, every, limit, results, output
+        self._seen = results.with_name("seen")
+        self._watching = False
+        self._entered: Dict[str, Tuple[float, List[str]]] = {}
+
+    def pytest_runtestloop(self, session: Any) -> bool:
+        from _pytest.main import pytest_runtestloop as run_all
+
+        def run_them() -> int:
+            try:
+                run_all(session)
+            except session.Failed:
+                pass  # at the first test that did
+            return 1 if session.testsfailed else 0
+
+        def watch() -> int:
+            self._watching = True
+            code = run_them()
+            self._seen.write_text(json.dumps(self._entered), encoding="utf-8")
+            return code
+
+        def run() -> int:
+            exchange(self._path, mutant.source)
+            session.items = chosen
+            return run_them()
+
+        ended = in_child(watch, self._output, 10 * self._limit)
+        if ended:
+            raise RuntimeError(f"unchanged, but watched, the tests do not pass: {ended}")
+        entered = json.loads(self._seen.read_text(encoding="utf-8"))
+        for mutant in self._every:
+            chosen = [item for item in session.items if enters(entered[item.nodeid][1], mutant.place)]
+            chosen.sort(key=lambda item: float(entered[item.nodeid][0]))
+            by = in_child(run, self._output, self._limit) if chosen else ""
+            with self._results.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(by) + "\n")
+        return True
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: Any) -> Generator[None, Any, Any]:
+        """Where watched, note which functions of the module a test enters, and how long it takes."""
+        if not self._watching:
+            return (yield)
+        names: Set[str] = set()
+        file = str(self._path)
+
+        def note(frame: Any, event: str, argument: Any) -> None:
+            if event == "call" and frame.f_code.co_filename == file:
+                names.add(frame.f_code.co_qualname.replace(".<locals>", ""))
+
+        began = time.monotonic()
+        threading.setprofile(note)
+        sys.setprofile(note)
+        try:
+            return (yield)
+        finally:
+            sys.setprofile(None)
+            threading.setprofile(None)  # type: ignore[arg-type]
+            self._entered[item.nodeid] = (time.monotonic() - began, sorted(names))
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        if report.failed:
+            print(f"\nFAILED {report.nodeid}", flush=True)
+
+
+def run_pytest(files: Sequence[str], plugins: List[Any]) -> int:
+    """Run ``files`` until the first test that fails."""
+    # Not captured: children of a session would share the file that it captures to.
+    arguments = ["-x", "-q", "-s", "-p", "no:cacheprovider", "-p", "pytest_timeout", "--timeout", "30"]
+    return int(pytest.main([*arguments, "-W", "ignore::pytest.PytestAssertRewriteWarning", *files], plugins))
+
+
+# Processes
+
+
+def in_child(run: Callable[[], int], output: Path, limit: float) -> str:
+    """Empty if ``run`` gives 0 in a forked process; else which test failed, or how the process ended."""
+    child = os.fork()
+    if not child:
+        be_child(run, output)
+    end = time.monotonic() + limit
+    while True:
+        pid, status = os.waitpid(child, os.WNOHANG)
+        if pid:
+            break
+        if time.monotonic() > end:
+            _end_group(child)
+            os.waitpid(child, 0)
+            return "it does not come to an end"
+        time.sleep(0.01)
+    _end_group(child)  # what its tests had started
+    code = os.waitstatus_to_exitcode(status)
+    if code == 0:
+        return ""
+    said = output.read_text(encoding="utf-8", errors="replace")
+    if code == BROKEN:
+        raise RuntimeError(f"a process did not come to its tests:\n{said}")
+    failed = [line for line in said.splitlines() if line.startswith(("FAILED ", "ERROR "))]
+    return failed[0].split(" - ")[0].partition(" ")[2] if failed else f"the process ended with {code}"
+
+
+def be_child(run: Callable[[], int], output: Path) -> NoReturn:
+    """Do ``run`` with all that is said going to ``output``, and end."""
+    code = BROKEN
+    try:
+        os.setpgid(0, 0)
+        file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        os.dup2(file, 1)
+        os.dup2(file, 2)
+        code = run()
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _end_group(group: int) -> None:
+    try:
+        os.killpg(group, signal.SIGKILL)
+    except ProcessLookupError:
+        pass  # nothing of it is left
+
+
+# Code
+
+
+def enters(names: Sequence[str], place: str) -> bool:
+    """Whether one who entered the functions ``names`` came through ``place``, or something that is defined in it."""
+    return any(name == place or name.startswith(place + ".") for name in names)
+
+
+def pieces(source: str, path: Path) -> Dict[Place, CodeType]:
+    """The code of every function, class and lambda of ``source`` by its place; the module's own is at ()."""
+    found: Dict[Place, CodeType] = {}
+
+    def walk(code: CodeType, place: Place) -> None:
+        found[place] = code
+        numbers: Dict[str, int] = {}
+        for constant in code.co_consts:
+            if isinstance(constant, CodeType):
+                number = numbers[constant.co_name] = numbers.get(constant.co_name, 0) + 1
+                walk(constant, (*place, (constant.co_name, number)))
+
+    walk(compile(source, str(path), "exec", dont_inherit=True), ())
+    return found
+
+
+def _same_but_for_what_is_inside(one: CodeType, other: CodeType) -> bool:
+    def own(code: CodeType) -> Tuple[Any, ...]:
+        constants = [(type(constant), constant) for constant in code.co_consts if not isinstance(constant, CodeType)]
+        return code.co_code, code.co_names, constants, code.co_varnames, code.co_freevars, code.co_cellvars
+
+    return own(one) == own(other)
+
+
+def within_functions(before: str, after: str) -> bool:
+    """Whether only code of functions that exist once the module is imported differs: nothing that importing runs."""
+    old, new = pieces(before, Path("m")), pieces(after, Path("m"))
+    if old.keys() != new.keys():
+        return False
+    changed = [place for place, code in old.items() if not _same_but_for_what_is_inside(code, new[place])]
+    is_function = 0x2  # CO_NEWLOCALS: a class body and a module have it not
+    return bool(changed) and all(
+        old[place].co_flags & is_function
+        and not place[-1][0].startswith("<genexpr")
+        and old[place].co_freevars == new[place].co_freevars
+        and any(old[place[:depth]].co_flags & is_function for depth in range(1, len(place) + 1))
+        for place in changed
+    )
+
+
+def exchange(path: Path, source: str) -> None:
+    """Give the functions of the module at ``path`` that this process has the code that they have in ``source``."""
+    old = pieces(path.read_text(encoding="utf-8"), path)
+    new = pieces(source, path)
+    live: Dict[CodeType, List[FunctionType]] = {}
+    for function in gc.get_objects():
+        if isinstance(function, FunctionType) and function.__code__.co_filename == str(path):
+            live.setdefault(function.__code__, []).append(function)
+    exchanged = 0
+    for place, code in old.items():
+        if code != new[place]:
+            for function in live.get(code, []):
+                function.__code__ = new[place]
+                exchanged += 1
+    if not exchanged:
+        raise RuntimeError("no function of this process has the code that was changed")
