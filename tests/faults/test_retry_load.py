@@ -21,7 +21,7 @@ from tests.servers.scripted import Peer, ScriptedServer
 
 CLIENTS = 100
 MINUTES = 5
-EVERY = 2.0  # seconds of the clock between two calls of a client
+EVERY = 10.0  # seconds of the clock between two calls of a client, on average
 
 
 def kolmogorov_smirnov(values: Sequence[float]) -> float:
@@ -78,9 +78,8 @@ def test_g04_a_dead_server_is_not_hit_harder_than_it_is_called(theirs: bool) -> 
             source = random.Random(chance.random())
             transport = transport_to(url, clock=clock, session=session, random=source.random)
             stack.callback(transport.pool.close)
-            # A quarter of what a client has, so that minutes are enough to spend it.
-            capacity = 125
-            transport.pool.budget = RetryBudget(capacity)
+            # A part of what a client has, so that these minutes are enough to spend it.
+            transport.pool.budget = RetryBudget(10 * RetryBudget.COST)
             end = clock.monotonic() + MINUTES * 60
             while clock.monotonic() < end:
                 empty = transport.pool.budget.left < RetryBudget.COST
@@ -109,8 +108,8 @@ def test_g04_a_dead_server_is_not_hit_harder_than_it_is_called(theirs: bool) -> 
     assert p > 0.01 / (50 if soak.LONG else 1), "the waits are not evenly spread below their ceilings"
     soak.figure(
         "G04",
-        f"{clients} clients, {MINUTES} min, {'their' if theirs else 'our'} session: {attempts_all} attempts of {calls_all} "
-        f"calls; budgets empty: {extra_after} extra of {calls_after}; {len(relative)} waits even with p = {p:.2f}",
+        f"{clients} clients, {MINUTES} min, {'their' if theirs else 'our'} session: {attempts_all} attempts of "
+        f"{calls_all} calls; budgets empty: {extra_after} extra of {calls_after}; {len(relative)} waits even with p = {p:.2f}",
     )
 
 
@@ -145,9 +144,6 @@ def test_g04_a_hundred_threads_share_one_budget() -> None:
 
 
 # The table of what is repeated, every cell of it over the wire
-
-
-REFUSED, AMBIGUOUS = "could not connect", "sent"
 
 
 def last(status: int) -> Callable[[Peer], None]:
@@ -212,6 +208,8 @@ def test_g01_every_cell_of_the_table_of_repetitions(
         for keyed, acknowledged in ((False, False), (True, False), (True, True)):
             if column == 1 and keyed:
                 continue  # reads carry no key
+            if method == "HEAD" and failure.startswith("answer cut"):
+                continue  # it has no body; and where a head ends is not seen on a session that is not ours
             server = scripted(default=handler) if handler is not None else None
             transport = reach(
                 server or f"http://127.0.0.1:{free_port()}", timeout=(5, 0.15 if "time-out" in failure else 15)
