@@ -139,7 +139,9 @@ class Pool:
         except requests.HTTPError as error:
             if error.response is None:
                 raise
-            return error.response  # a hook of theirs raises for its status; what it means is said by us
+            # A hook of theirs raises for its status; what it means is said by us. The traceback goes, for a frame of
+            # who stands in between, such as an instrumentation, may hold the error, and both then the connection.
+            return error.with_traceback(None).response
 
     def may_be_cut(self, answer: requests.Response) -> bool:
         """Whether ``answer`` may have broken off in its head if its body is empty.

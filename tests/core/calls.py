@@ -103,5 +103,5 @@ def reveals_nothing(error: BaseException, *more: str) -> None:
 
 
 def sent_headers(headers: Any) -> Mapping[str, str]:
-    """The recorded headers by name in lower case."""
-    return {name.lower(): value for name, value in headers}
+    """The recorded headers by name in lower case; without the one of a trace, which differs from attempt to attempt."""
+    return {name.lower(): value for name, value in headers if name.lower() != "traceparent"}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import time
+import weakref
 from typing import Any, Callable, Dict, Iterator, List
 
 import pytest
@@ -88,6 +90,32 @@ def test_a_hook_that_raises_for_statuses_changes_nothing(
     with pytest.raises(NotFoundError, match="no such thing"):
         transport.exchange(POST)
     assert transport.exchange(GET).json() == {"a": 1}
+
+
+def test_who_stands_in_between_and_keeps_an_error_keeps_no_connection(
+    replies: Callable[..., ReplyServer], connect: Callable[..., Transport]
+) -> None:
+    kept: List[Any] = []
+
+    class Instrumented(requests.Session):
+        def send(self, request: Any, **options: Any) -> Any:  # type: ignore[override]
+            try:
+                super().send(request, **options)
+            except requests.HTTPError as raised:
+                error = raised  # as instrumentations do: the frame holds the error, whose traceback holds the frame
+                kept.append(weakref.ref(error))
+                raise error.with_traceback(error.__traceback__) from None
+
+    server = replies([(404, {}, {"detail": "no such thing"})])
+    gc.disable()
+    try:
+        with Instrumented() as session:
+            session.hooks["response"].append(lambda answer, *args, **kwargs: answer.raise_for_status())
+            with pytest.raises(NotFoundError):
+                connect(server, session=session).exchange(GET)
+        assert [ref() for ref in kept] == [None]
+    finally:
+        gc.enable()
 
 
 def test_an_http_error_without_an_answer_is_a_failure(

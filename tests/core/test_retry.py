@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, strategies
 
 from selfdb.core.retry import SAFE_METHODS, Failure, RetryBudget, RetryPolicy, may_repeat, parse_retry_after
-from tests.core.kit import in_threads
+from tests.core.kit import in_forked_child, in_threads
 
 NOW = 1_800_000_000.0
 
@@ -62,6 +62,24 @@ def test_the_default_random_source_stays_below_the_ceiling() -> None:
     delays = [policy.delay(1) for _ in range(200)]
     assert all(0 <= delay < 0.5 for delay in delays)
     assert len(set(delays)) > 100
+
+
+def test_policies_are_equal_whatever_their_source_of_chance() -> None:
+    assert RetryPolicy(random=lambda: 0.0) == RetryPolicy(random=lambda: 1.0)
+    assert RetryPolicy() != RetryPolicy(max_retries=3)
+
+
+def test_what_a_client_may_spend() -> None:
+    """A hundred retries, or half as many time-outs, before a server that is dead is left alone."""
+    assert RetryBudget().left == 500
+    assert (RetryBudget.COST, RetryBudget.COST_OF_TIMEOUT) == (5, 10)
+
+
+def test_a_forked_child_need_not_wait_for_a_thread_that_stayed_behind() -> None:
+    budget = RetryBudget(10)
+    with budget._lock:  # as a thread holds it that the child does not have
+        said = in_forked_child(lambda: str((budget.take(4), budget.give(1), budget.left)).encode())
+    assert said == b"(True, None, 7)"
 
 
 def test_a_budget_gives_what_it_has() -> None:
@@ -138,6 +156,10 @@ def far_east(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         ("Fri, 31 Dec 99999 23:59:59 GMT", None),
         ("Fri, 31 Dec 2027", None),
         ("a, b c d e f", None),
+        ("Jan--1 31 0,", None),
+        ("99 Dec 0,: ,", None),
+        ("Fri, 31 Dec 2027 00:00:00 +99999999999999999999", None),
+        ("99 Dec 00:00 999999999999999999999999999999,", None),
         ("\x00\xff", None),
     ],
 )
