@@ -13,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from . import sessions
 from .bearer import ACCESS
 from .errors import ApiError
+from .schema import sessions as sessions_table
 from .schema import users
 from .services import Services, get_services
 
@@ -111,13 +112,32 @@ async def signed_in(request: Request) -> Principal:
 
 
 def confirm(connection: Connection, principal: Principal) -> None:
-    """Hold on to the caller's account until the write transaction ends, so that what he makes has an owner.
+    """Make sure that the caller may still do what he asked for, and hold on to his account until the write ends.
 
-    :raises ApiError: 401 if he was deleted since he was authenticated.
+    A body may have been long on its way since he was authenticated.
+
+    :raises ApiError: 401 if he or his session is gone, 400 if he was deactivated, 403 if he is no ADMIN any more.
     """
-    held = sa.select(users.c.id).where(users.c.id == principal.user_id).with_for_update(read=True, key_share=True)
-    if connection.scalar(held) is None:
+    held = (
+        sa.select(users.c.role, users.c.is_active, sessions_table.c.id, sessions_table.c.revoked_at)
+        .select_from(
+            users.outerjoin(
+                sessions_table,
+                sa.and_(sessions_table.c.user_id == users.c.id, sessions_table.c.id == principal.session_id),
+            )
+        )
+        .where(users.c.id == principal.user_id)
+        .with_for_update(read=True, key_share=True, of=users)
+    )
+    row = connection.execute(held).one_or_none()
+    if row is None:
         raise _bad_credentials()
+    if not row.is_active:
+        raise ApiError(400, "Inactive user")
+    if row.id is None or row.revoked_at is not None:
+        raise _bad_credentials()
+    if principal.is_admin and row.role != principal.role:
+        raise ApiError(403, "Not authorized")
 
 
 def authenticate_leniently(services: Services, token: Optional[str]) -> Optional[Principal]:

@@ -18,7 +18,7 @@ from uuid import UUID, uuid4
 
 from . import jsonvalues
 
-__all__ = ["ColumnType", "Default", "parse_default", "parse_type", "shown", "timestamp_text"]
+__all__ = ["TYPE_PATTERN", "ColumnType", "Default", "parse_default", "parse_type", "shown", "timestamp_text"]
 
 VARCHAR_LENGTH = 255
 _MAX_VARCHAR_LENGTH = 10_485_760
@@ -55,6 +55,10 @@ _INSTANT = re.compile(
 _BLANKS = " \t\n\r\f\v"
 _TRUE = ("true", "yes", "on", "1")
 _FALSE = ("false", "no", "off", "0")
+
+
+#: How the description of the API spells what :func:`parse_type` understands; case and blanks do not matter there.
+TYPE_PATTERN = rf"^({'|'.join(sorted(_ALIASES))}|varchar\([1-9][0-9]{{0,6}}\))$"
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from typing import Dict, Mapping, NamedTuple, Optional
+from typing import Callable, Dict, Mapping, NamedTuple, Optional
 from urllib.parse import quote
 
 import anyio
@@ -19,6 +19,8 @@ __all__ = ["BLOCK", "ByteRange", "Unsatisfiable", "answer", "asked_range", "enti
 BLOCK = 256 * 1024
 """Bytes read and sent at a time."""
 
+#: How often a download under way asks whether it still may.
+_LOOK_SECONDS = 0.25
 _RANGE = re.compile(r"bytes[ \t]*=[ \t]*(\d*)[ \t]*-[ \t]*(\d*)[ \t]*\Z", re.IGNORECASE | re.ASCII)
 _TAG = re.compile(r'(?:W/)?"[^"]*"')
 _MANY_DIGITS = 19
@@ -76,6 +78,7 @@ def answer(
     name: str,
     asked: Mapping[str, str],
     head: bool = False,
+    ended: Callable[[], bool] = lambda: False,
 ) -> Response:
     """The response to a download. Owns ``file`` from here on and closes it, whatever happens.
 
@@ -83,6 +86,7 @@ def answer(
     :param name: the file's own name, offered to a browser that saves it.
     :param asked: the request's headers: ``Range``, ``If-Range`` and ``If-None-Match`` are honoured.
     :param head: send the headers of the whole body and nothing else.
+    :param ended: asked now and then; once it is true the line is cut, so that what came is seen to be a part.
     """
     tag = entity_tag(version)
     shared = {"ETag": tag, "Accept-Ranges": "bytes", "Cache-Control": "private, no-cache"}
@@ -105,9 +109,9 @@ def answer(
         # A stored page must not run in the origin of this API.
         headers["Content-Disposition"] = f"attachment; filename*=UTF-8''{quote(name, safe='')}"
     if part is None:
-        return _FileBody(200, headers, file, ByteRange(0, size), head)
+        return _FileBody(200, headers, file, ByteRange(0, size), head, ended)
     headers["Content-Range"] = f"bytes {part.start}-{part.start + part.length - 1}/{size}"
-    return _FileBody(206, headers, file, part, head)
+    return _FileBody(206, headers, file, part, head, ended)
 
 
 def _number(digits: str) -> Optional[int]:
@@ -124,15 +128,24 @@ def _matches(header: Optional[str], tag: str) -> bool:
 
 
 class _FileBody(Response):
-    """A part of an open file as a body. Stops reading once the client has gone."""
+    """A part of an open file as a body. Stops reading once the client has gone, or its session has."""
 
-    def __init__(self, status: int, headers: Dict[str, str], file: io.FileIO, part: ByteRange, head: bool) -> None:
+    def __init__(
+        self,
+        status: int,
+        headers: Dict[str, str],
+        file: io.FileIO,
+        part: ByteRange,
+        head: bool,
+        ended: Callable[[], bool],
+    ) -> None:
         self.status_code = status
         self.background = None
         self.body = b""
         self._file = file
         self._part = part
         self._head = head
+        self._ended = ended
         self.init_headers({**headers, "Content-Length": str(part.length)})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -148,7 +161,13 @@ class _FileBody(Response):
                         continue
                     group.cancel_scope.cancel()
 
+                async def until_ended() -> None:
+                    while not self._ended():
+                        await anyio.sleep(_LOOK_SECONDS)
+                    group.cancel_scope.cancel()
+
                 group.start_soon(until_gone)
+                group.start_soon(until_ended)
                 await self._send_part(send)
                 group.cancel_scope.cancel()
         finally:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Set
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -27,6 +27,9 @@ class ApiError(Exception):
         self.detail = detail
         self.headers: Dict[str, str] = dict(headers or {})
 
+    def __reduce__(self) -> Tuple[Any, ...]:
+        return type(self), (self.status, self.detail, self.headers)
+
 
 def invalid(loc: Sequence[Any], msg: str, kind: str = "value_error") -> RequestValidationError:
     """A 422 in FastAPI's list form for a rule that pydantic does not know; ``loc`` such as ``("body", "name")``."""
@@ -48,10 +51,13 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
 
 
 def _methods_at(request: Request) -> Set[str]:
-    """Every method of the path that was asked for. The router itself names those of the first route only."""
+    """Every method of the path that was asked for. The router itself names those of the first route only.
+
+    Of a more general path that would match too nothing is told: ``/tables/count`` is no table that could be deleted.
+    """
     routes = request.app.state.routes
     matching = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
-    return {method for route in matching for method in route.methods}
+    return {method for route in matching if route.path == matching[0].path for method in route.methods}
 
 
 async def _validation_error(request: Request, error: Exception) -> JSONResponse:

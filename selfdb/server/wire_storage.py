@@ -8,7 +8,7 @@ import re
 from enum import Enum
 from typing import Annotated, Any, Dict, List, Optional
 
-from pydantic import AfterValidator, BaseModel, Field, StrictBool, StrictInt, StrictStr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StrictBool, StrictInt, StrictStr
 
 from .mime import is_pattern
 from .wire import RequestModel, Timestamp
@@ -53,11 +53,17 @@ def _mime_pattern(text: str) -> str:
     return text
 
 
+def _whole(value: Any) -> Any:
+    """JSON knows one kind of number: 5.0 is as whole as 5."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 BucketName = Annotated[
     StrictStr, Field(min_length=3, max_length=63, json_schema_extra=_NAME_SCHEMA), AfterValidator(_bucket_name)
 ]
 Description = Annotated[StrictStr, Field(max_length=500)]
-SizeLimit = Annotated[StrictInt, Field(ge=1, le=2**63 - 1)]
+#: No larger than what every reader of JSON holds exactly.
+SizeLimit = Annotated[StrictInt, Field(ge=1, le=2**53 - 1), BeforeValidator(_whole)]
 MimePattern = Annotated[StrictStr, Field(max_length=255, json_schema_extra=_MIME_SCHEMA), AfterValidator(_mime_pattern)]
 MimePatterns = Annotated[List[MimePattern], Field(max_length=100)]
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Dict, List, Optional
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictStr, WithJsonSchema
 
-from .columntypes import parse_type
+from .columntypes import TYPE_PATTERN, parse_type
 from .jsonvalues import canonical, check_text
 from .shapes import MAX_COLUMNS, SYSTEM_NAMES
 from .wire import RequestModel, Timestamp
@@ -62,7 +62,7 @@ def _storable(text: str) -> str:
 
 
 TableName = Annotated[StrictStr, Field(pattern="^[a-z][a-z0-9_]*$", min_length=1, max_length=63)]
-_NAME_SCHEMA = WithJsonSchema({"type": "string", "pattern": rf"^\s*{_COLUMN_NAME}\s*$"})
+_NAME_SCHEMA = WithJsonSchema({"type": "string", "pattern": rf"^{_COLUMN_NAME}$"})
 ColumnName = Annotated[StrictStr, AfterValidator(_column_name), _NAME_SCHEMA]
 ColumnKey = Annotated[StrictStr, AfterValidator(_column_key), _NAME_SCHEMA]
 ColumnType = Annotated[
@@ -74,6 +74,7 @@ ColumnType = Annotated[
             "in any case; also string, int, bool, datetime and json"
         ),
         examples=["text", "varchar(80)", "integer"],
+        json_schema_extra={"pattern": TYPE_PATTERN},
     ),
 ]
 Description = Annotated[StrictStr, Field(max_length=500), AfterValidator(_storable)]
@@ -117,8 +118,16 @@ def _distinct(columns: Dict[str, ColumnSpec]) -> Dict[str, ColumnSpec]:
     return named
 
 
+def _names_described(schema: Dict[str, Any]) -> None:
+    """The generated description says nothing about keys that are no column names: it would let them pass."""
+    ((pattern, column),) = schema.pop("patternProperties").items()
+    schema.update(propertyNames={"type": "string", "pattern": pattern}, additionalProperties=column)
+
+
 TableSchema = Annotated[
-    Dict[ColumnKey, ColumnSpec], Field(min_length=1, max_length=MAX_COLUMNS), AfterValidator(_distinct)
+    Dict[ColumnKey, ColumnSpec],
+    Field(min_length=1, max_length=MAX_COLUMNS, json_schema_extra=_names_described),
+    AfterValidator(_distinct),
 ]
 
 

@@ -17,6 +17,7 @@ from ..downloads import answer
 from ..errors import ApiError
 from ..paths import KeyRefused, asked_key
 from ..query import SKIP_MAX, Search, SortOrder, SortOrderQuery, contains, known_query
+from ..realtime.hub import Hub
 from ..routing import new_router
 from ..schema import files
 from ..services import Services, ServicesDep
@@ -192,6 +193,7 @@ async def _download(
     except KeyRefused as refused:
         raise ApiError(400, str(refused)) from None
     row, content = await run_sync(_open, services, caller, bucket_name, key)
+    hub: Hub = request.app.state.hub
     return answer(
         content,
         size=row["size"],
@@ -200,6 +202,7 @@ async def _download(
         name=row["name"],
         asked=request.headers,
         head=request.method == "HEAD",
+        ended=lambda: caller is not None and hub.has_ended(caller.session_id),
     )
 
 
