@@ -33,6 +33,8 @@ LONG = (
     "tests/aio/test_stubs.py",
     "tests/aio/test_typing.py",
     "tests/aio/again/test_chaos.py",
+    "tests/faults/test_writes_cut.py",
+    "tests/faults/test_answers_uncrossed.py",
 )
 """What takes long begins first: at the end there is little to wait for while the other processes are done."""
 

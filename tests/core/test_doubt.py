@@ -1,4 +1,4 @@
-"""What an error says of the call: whether it may have been applied. And what tells a whole answer from a part of one."""
+"""What an error says of the call: whether it may have been applied; what tells a whole answer from a part of one."""
 
 from __future__ import annotations
 

