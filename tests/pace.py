@@ -33,6 +33,9 @@ LONG = (
     "tests/aio/test_stubs.py",
     "tests/aio/test_typing.py",
     "tests/aio/again/test_chaos.py",
+    "tests/faults/test_realtime_deaths.py",
+    "tests/faults/test_realtime_lives.py",
+    "tests/faults/test_realtime_messages.py::test_g17_no_message",
     "tests/faults/test_writes_cut.py",
     "tests/faults/test_answers_uncrossed.py",
 )

@@ -24,7 +24,7 @@ from .messages import connection_error, error_for_answer, hint_for
 
 __all__ = ["Address", "Opening"]
 
-MAX_HEAD = 1024 * 1024
+MAX_HEAD = 256 * 1024
 """Bytes that the answers of a proxy and of the server may have together before the WebSocket stands."""
 
 

@@ -83,6 +83,7 @@ class Realtime:
         self._attempt = Attempt()
         self._held: deque[Job] = deque()
         self._held_since: float | None = None
+        self._told_of_junk = False
         self._ever_connected = False
         self._opened = False
         self._first_refusal: SelfDBError | None = None
@@ -330,6 +331,7 @@ class Realtime:
                 return
             if self._path is None:
                 self._path = PATHS[0 if self._first_refusal is None else 1]
+            self._told_of_junk = False
             self._ever_connected = self._opened = True
             self._first_refusal = None
             self._credentials.accepted()
@@ -342,7 +344,9 @@ class Realtime:
         try:
             frame = frames.decode(data, binary=opcode == BINARY)
         except ValueError as error:
-            log.warning("a frame that is none was ignored: %s", str(error))  # the error itself holds the frame
+            # The error itself holds the frame; and a server that sends one such may send a hundred thousand.
+            log.log(logging.DEBUG if self._told_of_junk else logging.WARNING, "no frame, ignored: %s", str(error))
+            self._told_of_junk = True
             return
         with self._turn:
             if self._asked():

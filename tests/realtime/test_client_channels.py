@@ -189,6 +189,7 @@ def test_c106_every_shape_of_a_server_calls_each_callback_once(watched: Watched,
 
 def test_c118_malformed_frames_are_logged_and_ignored(watched: Watched, caplog: pytest.LogCaptureFixture) -> None:
     got: List[Any] = []
+    caplog.set_level("DEBUG", "selfdb.realtime")
     joined(watched).on("*", lambda payload: got.append(payload.raw))
     for junk in (b"not json", b"[1,2]", b"\xff\xfe", b'"text"'):
         watched.server.live.send(1, junk)
@@ -196,7 +197,8 @@ def test_c118_malformed_frames_are_logged_and_ignored(watched: Watched, caplog: 
     watched.server.live.send(2, b"\x02" + bytes([len(TOPIC), 5]) + TOPIC.encode() + b"shout" + b"\x00\x01")
     wait_until(lambda: bool(got))
     assert got == [{"payload": b"\x00\x01"}]
-    assert len([record for record in caplog.records if "ignored" in record.getMessage()]) == 5
+    told = [record.levelname for record in caplog.records if "ignored" in record.getMessage()]
+    assert told == ["WARNING", *["DEBUG"] * 4]  # however many there are, one line of a log is enough
     assert len(watched.server.sockets) == 1
 
 
