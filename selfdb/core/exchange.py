@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import uuid
 from collections.abc import Callable
@@ -231,7 +232,7 @@ class Exchange:
     def _late(self) -> APITimeoutError:
         seconds = self.deadline.seconds
         error = APITimeoutError(
-            f"the deadline of {seconds:g} s for the whole call to {self.origin} passed; allow more with deadline=..."
+            f"the deadline of {seconds:g} s for the whole call passed at {self.origin}; allow more with deadline=..."
         )
         error.may_have_been_applied = self._doubtful
         self._signed(error)
@@ -247,8 +248,7 @@ class Exchange:
         error = error_for_answer(answer.status_code, content, asked, secrets, keep_body=self.request.keep_body)
         given = answer.headers.get("X-Request-ID")
         error.request_id = None if given is None else redact(given, secrets)
-        held = self.transport.keeper.current() is not None
-        error.hint = hint_for(error, content, bearer=self.request.bearer, held=held)
+        error.hint = hint_for(error, content, bearer=self.request.bearer, held=bool(self._tokens))
         return self._signed(error)
 
     def secrets(self) -> tuple[str, ...]:
@@ -441,12 +441,12 @@ def read_whole(exchange: Exchange, answer: requests.Response) -> Response:
     if request.method != "HEAD" and announced.isdecimal() and int(announced) > MAX_ANSWER:
         raise too_large
     check_coding(answer.headers)
-    blocks, size = [], 0
+    content, size = io.BytesIO(), 0  # not a list: of chunks of a byte each, it would be many times as large
     for block in answer.iter_content(_READ_SIZE):
         size += len(block)
         if size > MAX_ANSWER:
             raise too_large
-        blocks.append(block)
+        content.write(block)
         exchange.check_time()
     check_complete(answer.raw)
     if not size and exchange.pool.may_be_cut(answer):
@@ -455,7 +455,7 @@ def read_whole(exchange: Exchange, answer: requests.Response) -> Response:
     return Response(
         answer.status_code,
         answer.headers,
-        b"".join(blocks),
+        content.getvalue(),
         elapsed,
         request.method,
         request.path,

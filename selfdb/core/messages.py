@@ -159,6 +159,7 @@ def connection_error(
         if isinstance(cause, ssl.SSLError) and not isinstance(cause, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
             # In the handshake nothing was sent and nothing would change; later it is a broken connection.
             early = not sent or isinstance(cause, ssl.SSLCertVerificationError) or _is_plain(cause)
+            early = early or cause.reason in _IN_HANDSHAKES
             return (Failure.FINAL if early else failure), APIConnectionError(_tls_message(cause, origin))
     if isinstance(error, requests.exceptions.InvalidProxyURL):
         message = "the address of the proxy is not valid; check HTTP_PROXY, HTTPS_PROXY and ALL_PROXY"
@@ -256,6 +257,12 @@ def _tls_message(error: ssl.SSLError, origin: str) -> str:
         return f"{origin} does not speak TLS on this port; if it serves plain HTTP, set base_url to http://..."
     reason = (error.reason or "TLS handshake failed").replace("_", " ").lower()
     return f"no secure connection to {origin} could be made or kept: {reason}"
+
+
+_IN_HANDSHAKES = frozenset(
+    {"UNSUPPORTED_PROTOCOL", "TLSV1_ALERT_PROTOCOL_VERSION", "NO_PROTOCOLS_AVAILABLE", "SSLV3_ALERT_HANDSHAKE_FAILURE"}
+)
+"""Reasons that come before a byte of the request has left, if only the failure can tell."""
 
 
 def _is_plain(error: ssl.SSLError) -> bool:

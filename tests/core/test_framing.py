@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import ssl
 import tracemalloc
 import zlib
 from typing import Any, Callable, Dict, List, Tuple
@@ -14,7 +15,9 @@ from requests.adapters import HTTPAdapter
 
 from selfdb.core import framing as framing_module
 from selfdb.core.download import Download, read_all
+from selfdb.core.messages import connection_error
 from selfdb.core.request import Request
+from selfdb.core.retry import Failure
 from selfdb.core.transport import Transport
 from selfdb.exceptions import APIConnectionError, NotFoundError
 from tests.core.calls import GET, POST, reveals_nothing
@@ -288,3 +291,20 @@ def test_compressed_and_cut_off(coding: str, how: str, scripted: Scripted, conne
     for sound in (body, body + gzip.compress(b"") * (coding == "gzip"), body + b"\0rest" * (coding == "gzip"), b""):
         server = scripted([read(), send(head + b"Content-Length: %d\r\n\r\n" % len(sound) + sound)])
         assert _fetch(connect(server), how) == (b"{}" * 99 if sound else b"")
+
+
+def test_chunks_that_a_session_of_theirs_does_not_understand(scripted: Scripted, connect: Connect) -> None:
+    sent = OK + b"Transfer-Encoding: chunked \r\n\r\n2\r\n{}\r\n0\r\n\r\n"
+    with requests.Session() as theirs:
+        transport = connect(scripted(default=[read(), send(sent), close()]), session=theirs, max_retries=0)
+        with pytest.raises(APIConnectionError, match="not HTTP"):
+            transport.exchange(GET)
+
+
+@pytest.mark.parametrize("reason", ["UNSUPPORTED_PROTOCOL", "TLSV1_ALERT_PROTOCOL_VERSION"])
+def test_a_protocol_that_is_too_old_was_told_before_anything_was_sent(reason: str) -> None:
+    error = ssl.SSLError(1, "x")
+    error.reason = reason
+    failure, raised = connection_error(error, "https://h", None)
+    assert failure is Failure.FINAL
+    assert "no secure connection" in str(raised)
