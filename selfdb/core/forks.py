@@ -27,10 +27,16 @@ def renew_after_fork(thing: ForkAware) -> None:
         _aware.add(thing)
 
 
+def _present() -> list[ForkAware]:
+    while True:
+        try:
+            return list(_aware)
+        except RuntimeError:  # another thread made one meanwhile; its lock may be held for as long as it likes
+            continue
+
+
 def _before() -> None:
-    with _aware_lock:
-        things = list(_aware)
-    for thing in things:
+    for thing in _present():
         prepare = getattr(thing, "_prepare_fork", None)
         if prepare is not None:
             prepare()

@@ -16,6 +16,7 @@ import socket
 import ssl
 import threading
 import time
+import warnings
 import weakref
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -41,7 +42,7 @@ from .clock import Deadline
 from .forks import renew_after_fork
 from .framing import Head, settle
 
-__all__ = ["CALL", "Bounds", "ClientSession", "Verify", "bounded", "shut_down", "tls_context"]
+__all__ = ["CALL", "Bounds", "ClientSession", "Verify", "bounded", "shut_down", "tls_context", "warn_if_patched_late"]
 
 Verify = Union[bool, str, "os.PathLike[str]", None]
 """As in `requests`: true, false, or a CA bundle; ``None`` takes the environment's bundle, else the default one."""
@@ -83,6 +84,20 @@ class Bounds:
 
 
 _NO_CALL = Bounds(None, None, Deadline(None))
+
+
+_LOCAL: type = threading.local
+
+
+def warn_if_patched_late() -> None:
+    """Say so if something, such as gevent, has put its own threads in the place of those that we know."""
+    if threading.local is not _LOCAL:
+        warnings.warn(
+            "threading was patched after selfdb was imported, so that its calls would mix up their time-outs: "
+            "call gevent.monkey.patch_all() before selfdb is imported",
+            RuntimeWarning,
+            stacklevel=4,
+        )
 
 
 class _Call(threading.local):

@@ -20,7 +20,7 @@ from ..exceptions import InvalidRequestError
 from .call import away
 from .clock import SYSTEM_CLOCK, Clock, Deadline
 from .forks import renew_after_fork
-from .http import CALL, Bounds, ClientSession, Verify, bounded, tls_context
+from .http import CALL, Bounds, ClientSession, Verify, bounded, tls_context, warn_if_patched_late
 from .lifeline import Lifeline
 from .redaction import secret_headers, secret_in_url
 from .retry import SAFE_METHODS, RetryBudget
@@ -59,6 +59,7 @@ class Pool:
                 raise InvalidRequestError(f"verify must be True, False or a path, not {type(verify).__name__}")
             if not Path(verify).exists():
                 raise InvalidRequestError(f"verify: there is no CA bundle at {os.fspath(verify)}")
+        warn_if_patched_late()
         self.clock = clock
         self.lifeline = Lifeline(clock)
         self.budget = RetryBudget()

@@ -153,3 +153,18 @@ def test_only_what_lives_is_renewed() -> None:
     assert kept.name == "kept"
     assert renewed == []
     assert threading.active_count() >= 1
+
+
+def test_objects_that_another_thread_makes_meanwhile_are_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Growing(List[Any]):
+        looks = 0
+
+        def __iter__(self) -> Any:
+            Growing.looks += 1
+            if Growing.looks == 1:
+                raise RuntimeError("Set changed size during iteration")
+            return super().__iter__()
+
+    monkeypatch.setattr(forks, "_aware", Growing())
+    forks._before()
+    assert Growing.looks == 2

@@ -316,3 +316,31 @@ def test_a_write_waits_for_no_connection_that_its_server_may_be_closing(
     for request in (GET, GET, POST, GET):
         transport.exchange(request)
     assert server.connections == connections
+
+
+def test_a_client_that_is_made_after_a_late_patch_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Greenlets(threading.local):
+        """As gevent puts in its place."""
+
+    monkeypatch.setattr(threading, "local", Greenlets)
+    with pytest.warns(RuntimeWarning, match=r"monkey.patch_all\(\) before selfdb is imported"):
+        Pool().close()
+
+
+def test_a_connection_that_comes_back_while_the_pool_is_closed_is_closed(
+    replies: Callable[..., ReplyServer], connect: Callable[..., Transport], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transport = connect(replies([(200, {}, {})]))
+    put = http_module._Idle.put
+
+    def late(self: Any, connection: Any, block: bool = False) -> None:
+        put(self, connection)
+        if connection is not None:
+            kept.append(connection)
+            transport.pool.close()
+            put(self, connection)  # as one that arrives when the closing is over
+
+    kept: List[Any] = []
+    monkeypatch.setattr(http_module._Idle, "put", late)
+    assert transport.exchange(GET).status_code == 200
+    assert [connection.sock for connection in kept] == [None]
