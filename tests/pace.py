@@ -38,6 +38,8 @@ LONG = (
     "tests/faults/test_realtime_messages.py::test_g17_no_message",
     "tests/faults/test_writes_cut.py",
     "tests/faults/test_answers_uncrossed.py",
+    "tests/faults/test_memory.py",
+    "tests/faults/test_leaks.py",
 )
 """What takes long begins first: at the end there is little to wait for while the other processes are done."""
 
