@@ -108,7 +108,7 @@ class CutBench:
                     return
                 client = self.client(proxy) if fresh else own
                 logical = f"{prefix}{number:06d}"
-                proxy.cut(*cut)
+                proxy.cut_after(*cut)
                 try:
                     said.append(Said(logical, cut, call(client, logical), None))
                 except SelfDBError as error:

@@ -30,7 +30,8 @@ def kolmogorov_smirnov(values: Sequence[float]) -> float:
     distance = max(max((n + 1) / count - value, value - n / count) for n, value in enumerate(ordered))
     root = math.sqrt(count)
     x = (root + 0.12 + 0.11 / root) * distance
-    return min(1.0, max(0.0, 2 * sum((-1) ** (k - 1) * math.exp(-2 * (k * x) ** 2) for k in range(1, 101))))
+    terms = [math.exp(-2 * (k * x) ** 2) * (1 if k % 2 else -1) for k in range(1, 101)]
+    return min(1.0, max(0.0, 2 * math.fsum(terms)))
 
 
 def test_the_test_of_evenness_tells_even_from_uneven() -> None:

@@ -122,7 +122,7 @@ def test_g01_a_write_is_cut_at_every_byte(keyed: bool, theirs: bool, bench: Call
     with made:
         lengths = made.lengths(insert, "warm")
         if theirs and not soak.LONG:
-            cuts = some_boundaries(lengths, chance, 200, ("reset", "end"))
+            cuts = some_boundaries(lengths, chance, 100, ("reset", "end"))
         else:
             writes = soak.amount("SELFDB_CUT_WRITES", here=0, long=10_000)
             cuts = every_boundary(lengths, chance, at_least=writes)
@@ -157,7 +157,7 @@ def test_g01_a_key_that_the_server_never_acknowledged_is_not_repeated(bench: Cal
     with made:
         lengths = made.lengths(insert, "warm")
         # Not the places at which the whole exchange has passed.
-        cuts = [cut for cut in some_boundaries(lengths, chance, 30, ("reset", "end")) if cut.count < lengths[1]]
+        cuts = [cut for cut in some_boundaries(lengths, chance, 30, ("reset", "end")) if cut.after < lengths[1]]
         said = made.run(insert, cuts, "f-", fresh=True)
         sums = judge(said, "INSERT", made.effects())
     for call in said:
@@ -210,7 +210,7 @@ def test_g01_other_writes_are_cut(what: str, keyed: bool, bench: Callable[..., A
             return act(db, logical, f"key-of-{logical}" if keyed else None)
 
         lengths = made.lengths(call, "warm")
-        said = made.run(call, some_boundaries(lengths, chance, 40, ("reset", "end")), "o-")
+        said = made.run(call, some_boundaries(lengths, chance, 24, ("reset", "end")), "o-")
         sums = judge(said, kind, made.effects())
     if keyed:
         assert sums.done == sums.calls
@@ -228,7 +228,7 @@ def test_g01_many_rows_are_cut(keyed: bool, bench: Callable[..., Any]) -> None:
 
     with made:
         lengths = made.lengths(call, "warm")
-        said = made.run(call, some_boundaries(lengths, chance, 30, ("reset", "end")), "m-")
+        said = made.run(call, some_boundaries(lengths, chance, 20, ("reset", "end")), "m-")
         effects = made.effects()
     statuses: Counter[str] = Counter()
     for each in said:
@@ -262,9 +262,9 @@ def test_g01_uploads_are_cut(chunked: bool, bench: Callable[..., Any]) -> None:
             return uploaded
 
         lengths = made.lengths(call, "warm")
-        said = made.run(call, some_boundaries(lengths, chance, 60, ("reset", "end")), "u-")
+        said = made.run(call, some_boundaries(lengths, chance, 40, ("reset", "end")), "u-")
         for file in direct.storage.files.iter(bucket_id=bucket.id):
             assert file.size == len(content), "a part of a file was taken for all of it"
-            assert direct.storage.files.download(bucket.name, file.path) == content
+            assert direct.storage.files.download(bucket.name, str(file.path)) == content
         sums = judge(said, "INSERT", made.effects())
     soak.figure("G01", f"upload of {'an iterator' if chunked else 'bytes'}: {sums}; none twice, none in part")

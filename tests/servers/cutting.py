@@ -6,7 +6,7 @@
         proxy.watch()
         ...  # one exchange over proxy.url
         lengths = proxy.passed
-        proxy.cut("answer", lengths[1] // 2, "reset")
+        proxy.cut_after("answer", lengths[1] // 2, "reset")
         ...  # the same exchange, whose answer breaks off in the middle
 """
 
@@ -25,10 +25,10 @@ ENDINGS = ("reset", "end", "stall")
 
 
 class Cut(NamedTuple):
-    """Let ``count`` more bytes pass ``way``, and not one more. The server sees a FIN behind those that passed."""
+    """Let ``after`` more bytes pass ``way``, and not one more. The server sees a FIN behind those that passed."""
 
     way: str
-    count: int
+    after: int
     ending: str
 
 
@@ -37,7 +37,7 @@ class _Doomed:
 
     def __init__(self, cut: Cut) -> None:
         self.way = WAYS.index(cut.way)
-        self.left = cut.count
+        self.left = cut.after
         self.ending = cut.ending
 
 
@@ -73,7 +73,7 @@ class CuttingProxy(TcpProxy):
         self._do(lambda: found.append((self._passed[0], self._passed[1])))
         return found[0]
 
-    def cut(self, way: str, count: int, ending: str) -> None:
+    def cut_after(self, way: str, count: int, ending: str) -> None:
         """Do so to the connection that carries the next bytes of a request, counted from these."""
         assert way in WAYS
         assert ending in ENDINGS
@@ -98,6 +98,13 @@ class CuttingProxy(TcpProxy):
             self._doomed.clear()
 
         self._do(do)
+
+    def start(self) -> CuttingProxy:
+        super().start()
+        return self
+
+    def __enter__(self) -> CuttingProxy:
+        return self.start()
 
     # The thread
 
