@@ -216,7 +216,8 @@ def test_errors_say_what_the_operator_needs(
     with pytest.raises(NotFoundError) as caught:
         connect(server).exchange(GET)
     error = caught.value
-    assert str(error) == "[404] no such thing (GET /things)"
+    assert error.message == "no such thing"
+    assert str(error) == "[404] no such thing; it is not there, or you may not see it (GET /things)"
     assert (error.request_id, error.attempts, error.status_code) == ("r-9", 1, 404)
     assert error.response_body == {"detail": "no such thing"}
     assert error.__cause__ is None

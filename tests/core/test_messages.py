@@ -12,7 +12,7 @@ import pytest
 import requests
 import urllib3
 
-from selfdb.core.messages import connection_error, error_for_answer, redact
+from selfdb.core.messages import connection_error, error_for_answer, hint_for, redact
 from selfdb.core.retry import Failure
 from selfdb.exceptions import (
     APIConnectionError,
@@ -125,6 +125,31 @@ def test_secrets_are_taken_out_however_json_writes_them(secret: str) -> None:
 
 def test_what_is_too_short_to_be_a_secret_garbles_nothing() -> None:
     assert redact("a better message", ["a", "", "bett"]) == "a better message"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "bearer", "held", "hint"),
+    [
+        (404, b" <html>", True, True, "is base_url the address of the API itself?"),
+        (405, b"<html>", True, True, "is base_url the address of the API itself?"),
+        (401, b'{"detail": "Invalid API key"}', True, True, "check api_key"),
+        (401, b'{"detail": "no"}', True, True, "the session has ended, so log in again"),
+        (401, b'{"detail": "no"}', True, False, "log in first"),
+        (401, b'{"detail": "wrong password"}', False, False, ""),
+        (429, b"", True, True, "try again in 12 s"),
+        (404, b'{"detail": "none, or you may not see it"}', True, True, ""),
+        (404, b'{"detail": "none"}', True, True, "it is not there, or you may not see it"),
+        (403, b"", True, True, "sign in as somebody who may do that"),
+        (503, b"", True, True, "look into the server's log"),
+        (409, b"", True, True, ""),
+    ],
+)
+def test_what_to_do_about_an_answer(status: int, body: bytes, bearer: bool, held: bool, hint: str) -> None:
+    error = error_for_answer(status, body, 12.0, (), keep_body=True)
+    assert hint_for(error, body, bearer=bearer, held=held) == hint
+    assert hint_for(error_for_answer(429, b"", None, (), keep_body=True), b"", bearer=True, held=True) == ""
+    large = error_for_answer(500, b'{"detail": "' + b"x" * 2**20 + b'"}', None, (), keep_body=True)
+    assert large.response_body.startswith('{"detail": "xxx')
 
 
 # Failures of the stack
