@@ -18,7 +18,7 @@ from tests.realtime.phoenix import Phoenix
 from tests.servers.scripted import PeerGone
 from tests.servers.tcpproxy import TcpProxy
 
-LIVES = soak.amount("SELFDB_CLIENT_LIVES", here=12, long=1000)
+LIVES = soak.amount("SELFDB_CLIENT_LIVES", here=40, long=1000)
 STEPS = 12
 ELSEWHERE = "table:elsewhere"
 
