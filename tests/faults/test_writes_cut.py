@@ -120,7 +120,7 @@ def test_g01_a_write_is_cut_at_every_byte(keyed: bool, theirs: bool, bench: Call
     made, table = bench(theirs=theirs)
     insert = inserting(table, keyed=keyed)
     with made:
-        lengths = made.lengths(insert, "warm")
+        lengths = made.lengths(insert, "warm--")
         if theirs and not soak.LONG:
             cuts = some_boundaries(lengths, chance, 100, ("reset", "end"))
         else:
@@ -142,7 +142,7 @@ def test_g01_a_write_over_a_link_that_falls_silent(keyed: bool, bench: Callable[
     made, table = bench(timeout=(5, HASTY), workers=8)
     insert = inserting(table, keyed=keyed)
     with made:
-        lengths = made.lengths(insert, "warm")
+        lengths = made.lengths(insert, "warm--")
         said = made.run(insert, some_boundaries(lengths, chance, 16, ("stall",)), "s-")
         sums = judge(said, "INSERT", made.effects())
     if keyed:
@@ -155,7 +155,7 @@ def test_g01_a_key_that_the_server_never_acknowledged_is_not_repeated(bench: Cal
     made, table = bench()
     insert = inserting(table, keyed=True)
     with made:
-        lengths = made.lengths(insert, "warm")
+        lengths = made.lengths(insert, "warm--")
         # Not the places at which the whole exchange has passed.
         cuts = [cut for cut in some_boundaries(lengths, chance, 30, ("reset", "end")) if cut.after < lengths[1]]
         said = made.run(insert, cuts, "f-", fresh=True)
@@ -175,7 +175,7 @@ def deleting(db: SelfDB, table: Any) -> Any:
     report = db.tables.data.insert_many(table, [{"logical": f"o-{number:06d}"} for number in range(100)])
     report.raise_for_failures()
     for number in (*range(8), 99):
-        db.tables.data.insert(table, {"logical": f"warm{number:02d}"})
+        db.tables.data.insert(table, {"logical": f"warm--{number:02d}"})
     return lambda db, logical, key: db.tables.data.delete_row(table, logical, id_column="logical", idempotency_key=key)
 
 
@@ -209,7 +209,7 @@ def test_g01_other_writes_are_cut(what: str, keyed: bool, bench: Callable[..., A
         def call(db: SelfDB, logical: str) -> Any:
             return act(db, logical, f"key-of-{logical}" if keyed else None)
 
-        lengths = made.lengths(call, "warm")
+        lengths = made.lengths(call, "warm--")
         said = made.run(call, some_boundaries(lengths, chance, 24, ("reset", "end")), "o-")
         sums = judge(said, kind, made.effects())
     if keyed:
@@ -227,7 +227,7 @@ def test_g01_many_rows_are_cut(keyed: bool, bench: Callable[..., Any]) -> None:
         return db.tables.data.insert_many(table, rows, concurrency=2)
 
     with made:
-        lengths = made.lengths(call, "warm")
+        lengths = made.lengths(call, "warm--")
         said = made.run(call, some_boundaries(lengths, chance, 20, ("reset", "end")), "m-")
         effects = made.effects()
     statuses: Counter[str] = Counter()
@@ -261,7 +261,7 @@ def test_g01_uploads_are_cut(chunked: bool, bench: Callable[..., Any]) -> None:
             assert uploaded.path.strip("/") == logical
             return uploaded
 
-        lengths = made.lengths(call, "warm")
+        lengths = made.lengths(call, "warm--")
         said = made.run(call, some_boundaries(lengths, chance, 40, ("reset", "end")), "u-")
         for file in direct.storage.files.iter(bucket_id=bucket.id):
             assert file.size == len(content), "a part of a file was taken for all of it"
