@@ -255,14 +255,14 @@ def test_g19_nothing_is_set_that_was_not_offered(world: World) -> None:
     json_type = {**world.headers(), "Content-Type": "application/json"}
     assert world.ask("POST", "/users/", data=twice, headers=json_type).status_code == 403
     me = {**world.headers(user.owner.access), "Content-Type": "application/json"}
-    for body in (
+    for said in (
         '{"role": "USER", "role": "ADMIN"}',
         '{"isActive": true}',
         '{"role": "USER"}',
         '{"r\\u006fle": "ADMIN"}',
     ):
         path = f"/users/{user.names['user_id']}"
-        assert world.ask("PATCH", path, data=body, headers=me).status_code == 403, body
+        assert world.ask("PATCH", path, data=said, headers=me).status_code == 403, said
     # A body that does not say that it is JSON is not taken for it.
     for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "", "text/json"):
         answer = world.ask("POST", "/users/", data=json.dumps(fresh), headers={**world.headers(), "Content-Type": kind})
