@@ -69,6 +69,8 @@ class Loop:
             return code
 
         def run() -> int:
+            for item in chosen:  # rather than wait for what will not happen until the test gives up
+                item.add_marker(pytest.mark.timeout(3 + 5 * entered[item.nodeid][0]))
             exchange(self._path, mutant.source)
             session.items = chosen
             return run_them()

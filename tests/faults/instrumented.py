@@ -1,4 +1,4 @@
-"""A plugin, ``-p tests.faults.instrumented``: every call of the run goes through OpenTelemetry's requests instrumentation.
+"""A plugin, ``-p tests.faults.instrumented``: the run goes through OpenTelemetry's instrumentation of `requests`.
 
 Each span is looked through for what must not be in one. What came of it is written, as JSON, to the file that
 ``SELFDB_SPANS`` names, once the run is over.
