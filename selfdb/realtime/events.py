@@ -50,6 +50,12 @@ class EventStream(Iterator[RealtimePayload]):
         self._error: SelfDBError | None = None
 
     @inner
+    def renew_in_child(self) -> None:
+        """End in a forked child, where the thread is not that may have held the lock."""
+        self._lock = threading.RLock()
+        self.end()
+
+    @inner
     def put(self, event: RealtimePayload, mark: RealtimePayload) -> None:
         """Take an event; the oldest goes where there is no room, and ``mark`` takes its place."""
         with self._lock:

@@ -53,7 +53,7 @@ class Handlers:
         """Go on in a forked child, where no other thread is."""
         self._lock = threading.RLock()
         for stream in self._streams():
-            stream.end()
+            stream.renew_in_child()
         self._held = []
         self.presence = Presence()
         self.forget()
