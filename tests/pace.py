@@ -19,6 +19,7 @@ SERVERS = ("AnyIO worker", "selfdb-server", "selfdb-notices", "selfdb-realtime_"
 
 LONG = (
     "tests/server/test_schemathesis.py",
+    "tests/faults/test_permissions.py::test_g19_every_cell_of_the_permission_table",
     "tests/client/test_raw_responses.py::test_types_are_known_statically",
     "tests/house/test_static.py",
     "tests/realtime/test_machine_stateful.py",
