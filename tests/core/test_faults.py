@@ -34,7 +34,7 @@ FAULTS: Dict[str, Any] = {
     "reset in the body": ([read(), reply(200, b'{"a":', length=100), reset()], "lost|broke off"),
     "end in a chunk": ([read(), send(CHUNKED + b"9\r\n{"), close()], "broke off before its end"),
     "end between chunks": ([read(), send(CHUNKED + b"2\r\n{}\r\n"), close()], "broke off before its end"),
-    "broken chunk": ([read(), send(CHUNKED + b"zz\r\n{}\r\n"), close()], "broke off before its end"),
+    "broken chunk": ([read(), send(CHUNKED + b"zz\r\n{}\r\n"), close()], "not HTTP"),
     "another protocol": ([read(), send(b"SSH-2.0-OpenSSH_9.6\r\n"), close()], "not HTTP"),
     "no numbers": ([read(), send(b"HTTP/1.1 OK 200\r\n\r\n"), close()], "not HTTP"),
     "an endless line": ([read(), send(b"HTTP/1.1 200 " + b"x" * 70_000 + b"\r\n\r\n"), close()], "not HTTP"),
