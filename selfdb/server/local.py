@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import os
 import shutil
 import tempfile
 import threading
@@ -55,6 +57,7 @@ class LocalServer:
         self._clock = clock
         self._stack: Optional[contextlib.ExitStack] = None
         self._listener: Optional[Listener] = None
+        self._process = 0
 
     def __repr__(self) -> str:
         return f"LocalServer({self._listener.url!r})" if self._listener else "LocalServer(stopped)"
@@ -110,12 +113,20 @@ class LocalServer:
                 raise RuntimeError("the server did not start; see the log of selfdb.server")
             self._listener = listener
             self._stack = stack.pop_all()
+            self._process = os.getpid()
+            atexit.register(self.stop)  # a temporary folder would outlive the program, with all that is in it
         return self
 
     def stop(self) -> None:
-        """Stop: requests under way may end, then everything is closed. Harmless when it does not run."""
+        """Stop: requests under way may end, then everything is closed. Harmless when it does not run.
+
+        A program that ends without does so then. In a forked child the server is the parent's, and goes on.
+        """
         stack, self._stack, self._listener = self._stack, None, None
-        if stack is not None:
+        if stack is None:
+            return
+        atexit.unregister(self.stop)
+        if self._process == os.getpid():
             stack.close()
 
     def __enter__(self) -> LocalServer:
