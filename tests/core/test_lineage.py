@@ -13,7 +13,7 @@ from selfdb.core.forks import renew_after_fork
 from selfdb.core.lineage import SIZE, Lineage
 from selfdb.core.tokens import TokenKeeper, Tokens
 from selfdb.exceptions import error_class_for_status
-from tests.core.kit import BOUND, Background, in_forked_child, wait_until
+from tests.core.kit import BOUND, Background, in_forked_child, in_threads, wait_until
 from tests.core.test_tokens import NEW, OLD, OTHER, Renewals, Shared, keeper_of
 
 # Forks
