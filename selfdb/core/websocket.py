@@ -112,7 +112,8 @@ class Link:
 
     :param protocol: see :class:`LinkProtocol`.
     :param connect_timeout: seconds for one attempt, look-up and handshake included.
-    :param steps: seconds before each attempt to reopen; from 1 s on 20 % more or less at random.
+    :param steps: seconds before each attempt to reopen; from 1 s on 20 % more or less at random. They begin anew once a
+        connection has brought a message.
     :param on_state: called with each new state, in their order, on any thread, with a lock held: it must not wait.
     :param random: a source of floats in [0, 1).
     :param max_unsent: bytes that may wait to be sent.
@@ -281,7 +282,10 @@ class Link:
                         self._serve(run, sock)
                     except _Lost as lost:
                         log.debug("connection lost: %s", lost.error)
-                        attempt = 0
+                        # One that is closed before it brought anything is no success: else a server that accepts and
+                        # drops would be called a hundred times a second.
+                        if run.heard or run.drop is not None:
+                            attempt = 0
                         self._lose(run, lost.error)
                     except _Stop:
                         raise
@@ -330,6 +334,7 @@ class Link:
 
     def _open(self, run: _Run) -> Any:
         run.drop = None
+        run.heard = False
         address = self._protocol.address()
         run.secrets = address.secrets
         run.opening = opening = Opening(address, self._connect_timeout, self._clock)
@@ -419,6 +424,7 @@ class Link:
             raise _Lost(broken) from None
         for opcode, payload in messages:
             if opcode in (TEXT, BINARY):
+                run.heard = True
                 self._protocol.received(opcode, payload)
             elif opcode == PING:
                 self._pong(payload)
@@ -447,6 +453,8 @@ class _Run:
         self.stopped = Flag()
         self.ended = Flag()
         self.drop: str | None = None
+        self.heard = False
+        """Whether the open connection has brought a message."""
         self.secrets: Sequence[str] = ()
         self.opening: Opening | None = None
         self.sock: Any = None

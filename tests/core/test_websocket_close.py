@@ -220,6 +220,24 @@ def test_r03_a_hundred_drops_make_a_hundred_connections(scripted: Scripted, owne
     assert len(owner.losses) == 100
 
 
+def test_a_server_that_accepts_and_drops_is_called_ever_more_seldom(scripted: Scripted, owner_of: OwnerOf) -> None:
+    steps = [0.1, 0.3, 0.9]
+
+    def handler(peer: Peer) -> None:
+        ws = accept(peer)
+        if peer.number == 5:
+            ws.send(TEXT, b"a message")  # which shows that it works again
+        ws.say_close(1012)
+        ws.wait_for_end()
+
+    server = scripted(default=handler)
+    owner = owner_of(server)
+    naps = Naps()
+    owner.started(clock=naps, steps=steps)
+    wait_until(lambda: len(naps.naps) >= 7)
+    assert naps.naps[:7] == pytest.approx([*steps, 0.9, 0.9, 0.1, 0.3], abs=0.05)
+
+
 # Processes
 
 
