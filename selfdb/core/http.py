@@ -495,6 +495,8 @@ def _own_unless_socks(manager: Any) -> Mapping[str, type[HTTPConnectionPool]]:
 
 def _make_context(verify: Verify) -> ssl.SSLContext:
     context = create_urllib3_context()
+    # Python 3.9 asks OpenSSL 3 to take any end for one that the server meant; see `_BoundedHTTPSConnection.connect`.
+    context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
     if verify is None:
         verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
     if verify is False:

@@ -298,5 +298,5 @@ def test_a_query_shows_where_it_goes_and_no_secret(recorded: Recorded) -> None:
 
 
 def test_a_query_is_not_pickled_with_its_client(recorded: Recorded) -> None:
-    with pytest.raises(TypeError):
+    with pytest.raises((TypeError, AttributeError)):  # which one says so differs from one Python to the next
         pickle.dumps(recorded.db.tables.data.query("t"))

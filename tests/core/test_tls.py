@@ -16,7 +16,7 @@ import trustme
 import urllib3
 
 from selfdb.core import http as http_module
-from selfdb.core.http import Verify
+from selfdb.core.http import Verify, tls_context
 from selfdb.core.pool import Pool
 from selfdb.core.transport import Transport
 from selfdb.exceptions import APIConnectionError, InvalidRequestError
@@ -340,3 +340,17 @@ def test_a_bundle_that_is_none_is_refused_before_any_connection(
             transport.exchange(POST)
         assert caught.value.attempts == 1
     assert server.connections == 0
+
+
+def test_no_interpreter_makes_a_cut_wire_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python 3.9 sets this option for every context that it makes."""
+    ignore = getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
+
+    def lax() -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.options |= ignore
+        return context
+
+    monkeypatch.setattr("selfdb.core.http.create_urllib3_context", lax)
+    for verify in (None, True, False):
+        assert not tls_context(verify).options & ignore
