@@ -22,8 +22,8 @@ from tests.servers.replies import ReplyServer
 EVERY = soak.amount("SELFDB_INTERRUPTED_EVERY", here=37, long=1)
 """Every how many of the points."""
 
-#: Not `requests`: where `Session.send` has caught the end of its generator of redirects, CPython 3.11 never lets go of a
-#: frame that a tracer interrupts, nor of the answer and the socket in it.
+#: Not `requests`: where `Session.send` has caught the end of its generator of redirects, CPython 3.11 never lets go of
+#: a frame that a tracer interrupts, nor of the answer and the socket in it.
 WATCHED = tuple(str(Path(package.__file__ or "").parent) for package in (selfdb, urllib3))
 
 
