@@ -18,6 +18,8 @@ SERVERS = ("AnyIO worker", "selfdb-server", "selfdb-notices", "selfdb-realtime_"
 """How the names of servers' threads begin: none of them runs the kernel, whose coverage is measured."""
 
 LONG = (
+    "tests/faults/test_installed.py",
+    "tests/faults/test_traced.py::test_g24_the_suite_passes",
     "tests/server/test_schemathesis.py",
     "tests/faults/test_permissions.py::test_g19_every_cell_of_the_permission_table",
     "tests/client/test_raw_responses.py::test_types_are_known_statically",
