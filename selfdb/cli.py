@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import re
 import sys
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, NoReturn, Optional, Sequence
 
 from ._version import __version__
 
@@ -49,8 +50,23 @@ def _missing(name: str) -> str:
     )
 
 
+class _Parser(argparse.ArgumentParser):
+    """Takes no shortened options and shows no value: behind a misspelt option it may be a password."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{**options, "allow_abbrev": False})
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong with the command line, and end with 2."""
+        said, mark, given = message.partition("unrecognized arguments: ")
+        names = [word.partition("=")[0] for word in given.split() if word.startswith("-")]
+        if mark:
+            super().error(said + mark + (" ".join(names) or "a value that belongs to no option"))
+        super().error(re.sub(r"(invalid (?:choice|\w+ value)): .*?(?= \(choose|\Z)", r"\1", message, flags=re.DOTALL))
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="selfdb", description="A SelfDB-compatible server, and care for its data.")
+    parser = _Parser(prog="selfdb", description="A SelfDB-compatible server, and care for its data.")
     parser.add_argument("--version", action="version", version=f"selfdb {__version__}")
     parser.set_defaults(command=None)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")

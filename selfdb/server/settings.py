@@ -81,10 +81,13 @@ class Settings:
             raise SettingsError(f"registration {self.registration!r} is neither 'open' nor 'admin'")
         if self.api_key is not None and not _is_header_value(self.api_key):
             raise SettingsError("the API key must be 1 to 255 printable ASCII characters without blanks")
+        if not 1 <= len(self.admin_password) <= 72 or not all(" " <= c <= "~" for c in self.admin_password):
+            raise SettingsError("the admin password must be 1 to 72 printable ASCII characters: no login takes another")
         if self.database is not None:
-            scheme = self.database.partition("://")[0]
-            if scheme not in ("postgresql", "postgres", "postgresql+psycopg"):
-                raise SettingsError(f"database: only postgresql://... is served, not {scheme[:20]!r}")
+            scheme, mark, _ = self.database.partition("://")
+            if not mark or scheme not in ("postgresql", "postgres", "postgresql+psycopg"):
+                shown = f", not {scheme[:20]!r}" if mark else ""  # without the mark it may be anything, a password too
+                raise SettingsError(f"database: only postgresql://... is served{shown}")
         for name in _POSITIVE:
             if getattr(self, name) < 1:
                 raise SettingsError(f"{name} must be at least 1")
