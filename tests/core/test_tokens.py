@@ -167,8 +167,9 @@ def test_a_definite_no_forgets_the_session(status: int) -> None:
 @pytest.mark.parametrize("status", [404, 405])
 def test_a_server_that_cannot_refresh_ends_no_session(status: int) -> None:
     keeper = keeper_of()
-    outcomes, _ = together(keeper, error_class_for_status(status)("no such route", status), 12)
+    outcomes, renewals = together(keeper, error_class_for_status(status)("no such route", status), 12)
     assert outcomes == [None] * 12
+    assert len(renewals.given) == 1, "nobody who waited asks again"
     assert keeper.current() == OLD
 
 
@@ -200,7 +201,7 @@ def test_a_waiting_thread_keeps_its_own_deadline() -> None:
     leader = Background(lambda: keeper.renew(OLD.access, Renewals(NEW, slow), Deadline(BOUND)))
     assert begun.wait(BOUND)
     try:
-        with pytest.raises(APITimeoutError, match="another thread was refreshing"):
+        with pytest.raises(APITimeoutError, match=r"^the deadline passed while another thread was refreshing"):
             keeper.renew(OLD.access, Renewals(NEW), Deadline(0.02))
     finally:
         let_go.set()
@@ -440,6 +441,7 @@ def test_a_login_of_another_process_during_a_renewal_stands(outcome: Any) -> Non
     assert keeper.renew(OLD.access, renewals, Deadline(BOUND)) == OTHER
     assert keeper.current() == OTHER
     assert TokenKeeper(store).current() == OTHER
+    assert store.writes == 2, "what was read is not written again"
 
 
 def test_what_another_process_signed_out_of_is_not_renewed() -> None:
@@ -494,6 +496,65 @@ def test_a_login_that_could_not_be_written_is_not_given_up_for_the_session_of_an
         keeper.set(OLD)
     store.full = False
     assert keeper.renew(OLD.access, Renewals(NEW), Deadline(1)) == NEW
+
+
+class Gone(Failing):
+    """A store that can be neither read nor written for a while."""
+
+    def get(self) -> Optional[str]:
+        if self.full:
+            raise SelfDBError("no such disk")
+        return super().get()
+
+
+@pytest.mark.parametrize("adopted", [False, True], ids=["read", "adopted"])
+def test_what_was_in_a_store_that_was_gone_for_a_while_is_nobody_elses_doing(adopted: bool) -> None:
+    """The session that was there before is there again, for the newer one could not be written."""
+    store = Gone()
+    keeper_of(OLD, store=store)
+    keeper = TokenKeeper(store)
+    there = keeper.current()
+    if adopted:
+        keeper_of(OTHER, store=store)
+        there = keeper.renew(OLD.access, Renewals(NEW), Deadline(BOUND))
+        assert there == OTHER
+    mine = Tokens("access-of-mine", "refresh-of-mine")
+    store.full = True
+    with pytest.raises(SelfDBError, match="no space left"):
+        keeper.set(mine)
+    store.full = False
+    renewals = Renewals(NEW)
+    assert keeper.renew(mine.access, renewals, Deadline(BOUND)) == NEW
+    assert renewals.given == [mine.refresh]
+
+
+def test_how_often_the_server_gave_a_new_pair_is_counted() -> None:
+    keeper = keeper_of()
+    keeper.renew(OLD.access, Renewals(NEW), Deadline(BOUND))
+    keeper.renew(NEW.access, Renewals(OTHER), Deadline(BOUND))
+    keeper.renew(OTHER.access, Renewals(error_class_for_status(404)("no", 404)), Deadline(BOUND))
+    assert keeper.renewals == 2
+
+
+def test_without_memory_to_share_a_fork_is_told_of(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def none() -> None:
+        raise OSError("no memory")
+
+    monkeypatch.setattr("selfdb.core.tokens.Lineage", none)
+    keeper = keeper_of()
+    keeper._prepare_fork()
+    (record,) = caplog.records
+    assert record.name == "selfdb.tokens"
+    assert record.getMessage().startswith("no memory to share with a forked process")
+    assert keeper.renew(OLD.access, Renewals(NEW), Deadline(BOUND)) == NEW
+
+
+def test_a_pair_that_is_too_long_for_the_shared_memory_is_renewed_all_the_same() -> None:
+    keeper = keeper_of(Tokens("long", "r" * 40_000))
+    keeper._prepare_fork()
+    assert keeper.renew("long", Renewals(NEW), Deadline(BOUND)) == NEW
 
 
 @pytest.mark.parametrize("text", ["", "half a", "{}", "[]", '{"binding": "", "access_token": "", "refresh_token": ""}'])

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selfdb.core.wsframes import BINARY, CLOSE, PING, PONG, TEXT, FrameDecoder, FrameError
+from selfdb.core.wsframes import BINARY, BROKEN, CLOSE, PING, PONG, TEXT, TOO_BIG, FrameDecoder, FrameError
 from tests.servers.websockets import CONTINUATION, frame
 
 LIMIT = 70_000
@@ -18,6 +18,11 @@ LIMIT = 70_000
 def decoded(*chunks: bytes, limit: int = LIMIT) -> List[Tuple[int, bytes]]:
     decoder = FrameDecoder(limit)
     return [tuple(message) for chunk in chunks for message in decoder.feed(chunk)]
+
+
+def test_the_numbers_are_those_of_the_protocol() -> None:
+    assert (TEXT, BINARY, CLOSE, PING, PONG) == (1, 2, 8, 9, 10)
+    assert (BROKEN, TOO_BIG) == (1002, 1009)
 
 
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
@@ -59,25 +64,34 @@ def test_fragments_are_joined_around_control_frames() -> None:
 @pytest.mark.parametrize(
     "wire, words",
     [
-        (frame(TEXT, b"x", masked=True), "mask"),
-        (frame(TEXT, b"x" * 126, masked=True), "mask"),
-        (frame(TEXT, b"x", reserved=0x40), "reserved"),
-        (frame(BINARY, b"x", reserved=0x10), "reserved"),
+        (frame(TEXT, b"x", masked=True), "^a server must not mask"),
+        (frame(TEXT, b"x" * 126, masked=True), "^a server must not mask"),
+        (frame(TEXT, b"x", reserved=0x40), "^a reserved bit"),
+        (frame(BINARY, b"x", reserved=0x10), "^a reserved bit"),
         (frame(0x3, b"x"), "0x3"),
         (frame(0xB, b"x"), "0xb"),
-        (frame(PING, b"x", final=False), "control"),
-        (frame(PING, b"x" * 126), "control"),
-        (frame(CONTINUATION, b"x"), "order"),
-        (frame(TEXT, b"x", final=False) + frame(TEXT, b"y"), "order"),
-        (frame(TEXT, b"x", final=False) + frame(BINARY, b"y", final=False), "order"),
+        (frame(PING, b"x", final=False), "^a control frame"),
+        (frame(PING, b"x" * 126), "^a control frame"),
+        (frame(CLOSE, b"x" * 126), "^a control frame"),
+        (frame(CLOSE, b"", final=False), "^a control frame"),
+        (frame(CONTINUATION, b"x"), "^fragments of a message are out of order"),
+        (frame(TEXT, b"x", final=False) + frame(TEXT, b"y"), "^fragments of a message are out of order"),
+        (frame(TEXT, b"x", final=False) + frame(BINARY, b"y", final=False), "^fragments of a message are out of order"),
         (frame(TEXT, b"x" * (LIMIT + 1)), "larger"),
         (b"\x81\x7f" + b"\xff" * 8, "larger"),
         (frame(TEXT, b"x" * LIMIT, final=False) + frame(CONTINUATION, b"y"), "larger"),
     ],
 )
 def test_what_breaks_the_rules_ends_the_stream(wire: bytes, words: str) -> None:
-    with pytest.raises(FrameError, match=words):
+    with pytest.raises(FrameError, match=words) as caught:
         decoded(wire)
+    assert caught.value.code == (TOO_BIG if words == "larger" else BROKEN)
+
+
+@pytest.mark.parametrize("opcode", [CLOSE, PING, PONG])
+def test_the_longest_control_frame_may_stand_within_a_message(opcode: int) -> None:
+    wire = frame(TEXT, b"a", final=False) + frame(opcode, b"x" * 125) + frame(CONTINUATION, b"b")
+    assert decoded(wire) == [(opcode, b"x" * 125), (TEXT, b"ab")]
 
 
 def test_the_limit_is_for_one_message() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfdb.realtime.frames import Frame, decode, decode_push, encode, encode_binary, encode_v1
+from selfdb.realtime.frames import Frame, decode, decode_push, encode, encode_binary, encode_v1, refuses
 
 texts = st.text(max_size=20)
 refs = st.none() | st.text(min_size=1, max_size=5)
@@ -47,6 +47,7 @@ def test_c106_the_object_form_there_and_back(ref: Any, topic: str, event: str, p
             '{"type":"broadcast","channel":"users_events","event":"change","payload":{"a":1}}',
             Frame(None, None, "users_events", "change", {"a": 1}),
         ),
+        ('{"topic":"t","event":"e","channel":"c"}', Frame(None, None, "t", "e", {})),
     ],
 )
 def test_c106_forms_of_other_servers(text: str, frame: Frame) -> None:
@@ -71,6 +72,7 @@ def test_c106_forms_of_other_servers(text: str, frame: Frame) -> None:
         '{"topic":"t"}',
         '{"type":"subscribed","channel":"t"}',
         '{"type":"broadcast","channel":"t"}',
+        '{"type":"presence","channel":"t","event":"e"}',
         b"\xff\xfe[\x00]\x00",
         b'["1","2","t\xff","e",{}]',
         "[" * 100_000,
@@ -90,6 +92,7 @@ BINARY = [
     ),
     (b"\x02\x01\x03" + b"t" + b"evt" + b"data", Frame(None, None, "t", "evt", b"data")),
     (b"\x02\x02\x00" + "é".encode(), Frame(None, None, "é", "", b"")),
+    (b"\x02\x00\x00", Frame(None, None, "", "", b"")),
 ]
 
 
@@ -132,10 +135,60 @@ def test_c118_noise_is_a_frame_or_a_value_error(noise: bytes) -> None:
 
 def test_a_part_has_at_most_255_bytes() -> None:
     encode_binary(Frame("1", "2", "x" * 255, "e", b""))
-    with pytest.raises(ValueError):
-        encode_binary(Frame("1", "2", "é" * 128, "e", b""))
+    for topic in ("é" * 128, "x" * 256):
+        with pytest.raises(ValueError, match=r"^a part of a binary frame has at most 255 bytes$"):
+            encode_binary(Frame("1", "2", topic, "e", b""))
 
 
-def test_numbers_that_json_does_not_know_are_refused() -> None:
+def test_c118_a_binary_reply_that_belongs_to_no_join() -> None:
+    frame = Frame(None, None, "t", "phx_reply", {"status": "ok", "response": b"x"})
+    assert encode_binary(frame, from_server=True) == b"\x01\x00\x00\x01\x02" + b"tok" + b"x"
+
+
+def test_both_forms_are_as_short_as_json_allows_and_keep_their_letters() -> None:
+    frame = Frame("1", None, "t", "é", {"a": [1, 2]})
+    assert encode(frame) == '["1",null,"t","é",{"a":[1,2]}]'
+    assert encode_v1(frame) == '{"topic":"t","event":"é","payload":{"a":[1,2]},"ref":null}'
+
+
+@pytest.mark.parametrize("form", [encode, encode_v1])
+def test_numbers_that_json_does_not_know_are_refused(form: Any) -> None:
     with pytest.raises(ValueError):
-        encode(Frame(None, None, "t", "e", float("nan")))
+        form(Frame(None, None, "t", "e", float("nan")))
+
+
+@pytest.mark.parametrize(
+    "event, payload, no",
+    [
+        ("phx_reply", {"status": "ok"}, False),
+        ("phx_reply", {"status": "error"}, True),
+        ("phx_reply", {"status": None}, True),
+        ("phx_reply", {}, True),
+        ("phx_reply", "ok", True),
+        ("phx_reply", None, True),
+        ("phx_error", {"status": "error"}, False),
+        ("INSERT", {}, False),
+    ],
+)
+def test_what_says_no(event: str, payload: Any, no: bool) -> None:
+    assert refuses(Frame("1", "2", "t", event, payload)) is no
+
+
+@pytest.mark.parametrize(
+    "wire, words",
+    [
+        ("[1,2]", "a frame has five elements"),
+        ("5", "a frame is an array or an object"),
+        ('{"type":"other","channel":"t","event":"e"}', "not a broadcast"),
+        ('[null,null,5,"e",{}]', "topic and event are strings"),
+        ('[true,null,"t","e",{}]', "a ref is a string or null"),
+        (b"", "an empty binary frame"),
+        (b"\x03\x01\x01\x01jte", "binary frames of kind 3 are not known"),
+        (b"\x02", "a binary frame breaks off in its sizes"),
+        (b"\x02\x01\x01t", "a binary frame breaks off in its strings"),
+    ],
+)
+def test_why_something_is_no_frame(wire: Any, words: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        decode(wire, binary=isinstance(wire, bytes))
+    assert str(caught.value) == words
