@@ -108,11 +108,14 @@ class Environment:
     def __init__(self, folder: Path, interpreter: str = sys.executable) -> None:
         self.bin = folder / ("Scripts" if os.name == "nt" else "bin")
         self.python = self.bin / "python"
-        run(interpreter, "-m", "venv", "--without-pip", folder)
+        # The pip that is here does for the interpreter that is here: another would have to be installed and compiled.
+        own = interpreter != sys.executable
+        run(interpreter, "-m", "venv", *([] if own else ["--without-pip"]), folder)
+        self._pip = [self.python, "-m", "pip"] if own else [sys.executable, "-m", "pip", "--python", self.python]
 
     def pip(self, *arguments: object) -> str:
-        """What the pip that is here did over there: one of its own would have to be installed and compiled first."""
-        return run(sys.executable, "-m", "pip", "--python", self.python, *arguments)
+        """What pip did there."""
+        return run(*self._pip, *arguments)
 
     def install(self, *requirements: object) -> None:
         """Only what is published as a wheel: nothing is built, on no machine."""
