@@ -21,7 +21,7 @@ from tests import soak
 from tests.faults.realtime_kit import TOPIC, Fed, our_log, until
 from tests.servers.websockets import frame
 
-EXAMPLES = soak.amount("SELFDB_HOSTILE_MESSAGES", here=60, long=5000)
+EXAMPLES = soak.amount("SELFDB_HOSTILE_MESSAGES", here=60, long=1500)
 SECRET = "canary-of-the-api-key"
 TOKEN = "canary.of-the.token"
 
