@@ -19,7 +19,7 @@ import tempfile
 import time
 from functools import partial
 from pathlib import Path
-from typing import Callable, Dict, List, NamedTuple, Sequence, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Tuple
 
 from .mutated import Changed, Loop, be_child, in_child, run_pytest, within_functions
 from .mutations import Mutant, mutants
@@ -59,7 +59,11 @@ TARGETS = (
     ),
     Target(
         "selfdb/realtime/channel_machine.py",
-        ("tests/realtime/test_channel_machine.py", "tests/realtime/test_channel_pushes.py"),
+        (
+            "tests/realtime/test_channel_machine.py",
+            "tests/realtime/test_channel_pushes.py",
+            "tests/realtime/test_channel_outcomes.py",
+        ),
         ("tests/realtime/test_session_machine.py", "tests/realtime/test_client_channels.py"),
     ),
     Target(
@@ -86,7 +90,6 @@ class Runner:
         self._folder = folder
         self._module = target.path[: -len(".py")].replace("/", ".")
         self.source = self._path.read_text(encoding="utf-8")
-        self._seconds = 0.0
 
     def judge(self, every: Sequence[Mutant], tell: Callable[[Verdict], None]) -> List[Verdict]:
         """A verdict on each; ``tell`` hears of those on the way who are dead, and in the end of the others."""
@@ -123,11 +126,12 @@ class Runner:
     def _from_nothing(self, source: str, files: Sequence[str]) -> str:
         """Import everything with ``source`` in its place and run ``files``."""
 
-        def run() -> int:
-            sys.meta_path.insert(0, Changed(self._module, self._path, source))
-            return run_pytest(files, [])
+        return in_child(lambda: self._run(source, files, []), self._output, self._limit)
 
-        return in_child(run, self._output, self._limit)
+    def _run(self, source: str, files: Sequence[str], plugins: List[Any]) -> int:
+        # Unchanged, too, it is this text: the file may be edited while this goes on.
+        sys.meta_path.insert(0, Changed(self._module, self._path, source))
+        return run_pytest(files, plugins)
 
     def _from_one_session(
         self, every: Sequence[Mutant], files: Sequence[str], tell: Callable[[Verdict], None]
@@ -135,10 +139,10 @@ class Runner:
         """Collect ``files`` once; each mutant parts from there with the code of its functions exchanged."""
         results = self._folder / "results"
         results.write_text("")
-        loop = Loop(self._path, every, self._limit, results, self._output)
+        loop = Loop(self._path, self.source, every, self._limit, results, self._output)
         process = os.fork()
         if not process:
-            be_child(lambda: run_pytest(files, [loop]), self._folder / "session")
+            be_child(lambda: self._run(self.source, files, [loop]), self._folder / "session")
         told: Dict[str, str] = {}
         while True:
             ended = os.waitpid(process, os.WNOHANG)

@@ -46,8 +46,11 @@ class Changed(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 class Loop:
     """A plugin of pytest: what was collected is run once for each mutant, in a child each."""
 
-    def __init__(self, path: Path, every: Sequence[Mutant], limit: float, results: Path, output: Path) -> None:
-        self._path, self._every, self._limit, self._results, self._output = path, every, limit, results, output
+    def __init__(
+        self, path: Path, source: str, every: Sequence[Mutant], limit: float, results: Path, output: Path
+    ) -> None:
+        self._path, self._source, self._every, self._limit = path, source, every, limit
+        self._results, self._output = results, output
         self._seen = results.with_name("seen")
         self._watching = False
         self._entered: Dict[str, Tuple[float, List[str]]] = {}
@@ -71,7 +74,7 @@ class Loop:
         def run() -> int:
             for item in chosen:  # rather than wait for what will not happen until the test gives up
                 item.add_marker(pytest.mark.timeout(3 + 5 * entered[item.nodeid][0]))
-            exchange(self._path, mutant.source)
+            exchange(self._path, self._source, mutant.source)
             session.items = chosen
             return run_them()
 
@@ -222,9 +225,9 @@ def within_functions(before: str, after: str) -> bool:
     )
 
 
-def exchange(path: Path, source: str) -> None:
-    """Give the functions of the module at ``path`` that this process has the code that they have in ``source``."""
-    old = pieces(path.read_text(encoding="utf-8"), path)
+def exchange(path: Path, before: str, source: str) -> None:
+    """Give the functions of the module at ``path`` that this process has from ``before`` their code of ``source``."""
+    old = pieces(before, path)
     new = pieces(source, path)
     live: Dict[CodeType, List[FunctionType]] = {}
     for function in gc.get_objects():
