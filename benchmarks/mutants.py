@@ -48,7 +48,7 @@ TARGETS = (
     ),
     Target(
         "selfdb/core/tokens.py",
-        ("tests/core/test_tokens.py", "tests/core/test_renewal.py"),
+        ("tests/core/test_tokens.py", "tests/core/test_token_claims.py", "tests/core/test_renewal.py"),
         ("tests/core/test_stores.py", "tests/core/test_forks.py", "tests/client/test_session_store.py"),
     ),
     Target("selfdb/core/wsframes.py", ("tests/core/test_wsframes.py",), ()),
