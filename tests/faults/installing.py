@@ -32,7 +32,11 @@ class Archives(NamedTuple):
 
 def run(*command: object, cwd: Optional[Path] = None, seconds: float = SECONDS) -> str:
     """What ``command`` said, if it came to a good end."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "SELFDB_"))}
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PYTHON", "PYTEST_", "COV_", "SELFDB_"))
+    }
     done = subprocess.run(
         [str(part) for part in command],
         cwd=cwd,

@@ -145,8 +145,9 @@ def test_g24_the_suite_passes_while_it_is_traced(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "tests.faults.instrumented"]
     for name in NOT_ITS_OWN:
         command += ["--deselect", name]
-    environment = {**os.environ, "SELFDB_SPANS": str(found)}
-    environment.pop("SELFDB_FIGURES", None)
+    own = ("PYTEST_", "COV_", "SELFDB_FIGURES")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(own)}
+    environment["SELFDB_SPANS"] = str(found)
     done = subprocess.run([*command, *files], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
     result: Dict[str, Any] = json.loads(found.read_text(encoding="utf-8"))
