@@ -140,9 +140,7 @@ def bounded(bounds: Bounds) -> Iterator[None]:
         CALL.now, CALL.last = outer, bounds
 
 
-def _resolve(
-    host: str, port: int, timeout: float | None, answer: queue.SimpleQueue[Any] | None = None
-) -> list[Any]:
+def _resolve(host: str, port: int, timeout: float | None, answer: queue.SimpleQueue[Any] | None = None) -> list[Any]:
     """`getaddrinfo` with an end: it takes no time-out and cannot be interrupted, so a thread is left behind in it.
 
     :param answer: a list that is put here from elsewhere is taken for the answer, and ends the waiting.

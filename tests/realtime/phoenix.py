@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import threading
@@ -124,7 +125,8 @@ class Phoenix:
         """Break the newest connection off."""
         live = self.live
         self._counted = len(self.sockets)
-        live.peer.sock.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(OSError):  # the client was faster
+            live.peer.sock.shutdown(socket.SHUT_RDWR)
 
     def cut(self) -> None:
         """Break the newest connection off and wait for the next one."""
