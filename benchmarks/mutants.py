@@ -14,6 +14,7 @@ import importlib
 import json
 import os
 import platform
+import re
 import sys
 import tempfile
 import time
@@ -27,6 +28,8 @@ from .mutations import Mutant, mutants
 ROOT = Path(__file__).resolve().parents[1]
 KNOWN = Path(__file__).with_name("mutants-known.txt")
 WANTED = 0.85
+NEW = "NEW"
+"""Stands for the reason of a survivor that nobody has looked at yet."""
 
 BEFORE = ("requests", "urllib3", "pydantic", "websocket", "trustme", "pytest", "jwt")
 """Imported once, before the processes part. Nothing of the package: each of them imports it for itself."""
@@ -182,27 +185,45 @@ def known() -> Dict[Tuple[str, str], str]:
 # The report
 
 
-def report(judged: Dict[str, List[Verdict]], reasons: Dict[Tuple[str, str], str]) -> str:
-    every = [verdict for verdicts in judged.values() for verdict in verdicts]
+Section = Tuple[int, int, List[str]]
+"""Of one module: mutants that were killed, all of them, and a line for each that was not with one for the reason."""
+
+
+def section(path: str, verdicts: Sequence[Verdict], reasons: Dict[Tuple[str, str], str]) -> Section:
+    lines = []
+    for mutant, by in verdicts:
+        if not by:
+            lines += [f"    {mutant.line}: {mutant.name}", f"        {reasons.get((path, mutant.name), NEW)}"]
+    return sum(bool(verdict.by) for verdict in verdicts), len(verdicts), lines
+
+
+def read(text: str) -> Dict[str, Section]:
+    """The sections of a report by module."""
+    found: Dict[str, Section] = {}
+    for line in text.splitlines():
+        match = re.fullmatch(r"(selfdb/\S+): (\d+) of (\d+), .*", line)
+        if match:
+            found[match[1]] = int(match[2]), int(match[3]), []
+        elif line.startswith("    "):
+            found[list(found)[-1]][2].append(line)
+    return found
+
+
+def report(sections: Dict[str, Section]) -> str:
+    killed, every = (sum(one[at] for one in sections.values()) for at in (0, 1))  # type: ignore[misc]
     lines = [
         f"Mutants, {datetime.date.today().isoformat()}",
         f"{platform.system()}, Python {platform.python_version()}",
         "",
-        f"{_rate(every)} killed",
-        "",
+        f"all: {_rate(killed, every)} killed",
     ]
-    lines += [f"{_rate(verdicts)}  {path}" for path, verdicts in judged.items()]
-    for path, verdicts in judged.items():
-        lines += ["", f"Survivors of {path}", ""]
-        for mutant, by in verdicts:
-            if not by:
-                lines += [f"{mutant.line}: {mutant.name}", f"    {reasons.get((path, mutant.name), 'NEW')}"]
+    for path, (killed, every, survivors) in sorted(sections.items()):
+        lines += ["", f"{path}: {_rate(killed, every)} killed", *survivors]
     return "\n".join(lines) + "\n"
 
 
-def _rate(verdicts: Sequence[Verdict]) -> str:
-    killed = sum(bool(verdict.by) for verdict in verdicts)
-    return f"{killed} of {len(verdicts)}, {killed / max(1, len(verdicts)):.1%}"
+def _rate(killed: int, every: int) -> str:
+    return f"{killed} of {every}, {killed / max(1, every):.1%}"
 
 
 def _tell(path: str, verdict: Verdict) -> None:
@@ -222,7 +243,8 @@ def main(arguments: List[str]) -> None:
     for name in BEFORE:
         importlib.import_module(name)
     reasons = known()
-    judged: Dict[str, List[Verdict]] = {}
+    partly = bool(options.only or options.new)
+    bad = False
     for target in TARGETS:
         if options.modules and not any(part in target.path for part in options.modules):
             continue
@@ -233,11 +255,12 @@ def main(arguments: List[str]) -> None:
                 for mutant in mutants(runner.source)
                 if options.only in mutant.name and not (options.new and (target.path, mutant.name) in reasons)
             ]
-            verdicts = judged[target.path] = runner.judge(wanted, partial(_tell, target.path))
-            print(f"\n{target.path}: {_rate(verdicts)} killed", flush=True)
-        out.write_text(report(judged, reasons), encoding="utf-8")
-    every = [(path, verdict) for path, verdicts in judged.items() for verdict in verdicts]
-    new = [verdict for path, verdict in every if not verdict.by and (path, verdict.mutant.name) not in reasons]
-    killed = sum(bool(verdict.by) for _, verdict in every)
-    if new or killed < WANTED * len(every):
+            verdicts = runner.judge(wanted, partial(_tell, target.path))
+        killed, every, survivors = section(target.path, verdicts, reasons)
+        print(f"\n{target.path}: {_rate(killed, every)} killed", flush=True)
+        bad = bad or any(line.strip() == NEW for line in survivors) or (not partly and killed < WANTED * every)
+        if not partly:  # modules that are run again replace their part of the report
+            before = read(out.read_text(encoding="utf-8")) if out.exists() else {}
+            out.write_text(report({**before, target.path: (killed, every, survivors)}), encoding="utf-8")
+    if bad:
         raise SystemExit(1)

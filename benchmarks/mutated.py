@@ -83,9 +83,11 @@ class Loop:
             raise RuntimeError(f"unchanged, but watched, the tests do not pass: {ended}")
         entered = json.loads(self._seen.read_text(encoding="utf-8"))
         for mutant in self._every:
+            # What only a forked process enters is entered by nobody here: then all of them are asked.
             chosen = [item for item in session.items if enters(entered[item.nodeid][1], mutant.place)]
+            chosen = chosen or list(session.items)
             chosen.sort(key=lambda item: float(entered[item.nodeid][0]))
-            by = in_child(run, self._output, self._limit) if chosen else ""
+            by = in_child(run, self._output, self._limit)
             with self._results.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(by) + "\n")
         return True

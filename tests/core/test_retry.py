@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import threading
 import time
 from email.utils import formatdate
 from typing import Iterator, Optional
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given, strategies
 
 from selfdb.core.retry import SAFE_METHODS, Failure, RetryBudget, RetryPolicy, may_repeat, parse_retry_after
-from tests.core.kit import in_forked_child, in_threads
+from tests.core.kit import BOUND, Background, in_forked_child, in_threads
 
 NOW = 1_800_000_000.0
 
@@ -77,8 +78,20 @@ def test_what_a_client_may_spend() -> None:
 
 def test_a_forked_child_need_not_wait_for_a_thread_that_stayed_behind() -> None:
     budget = RetryBudget(10)
-    with budget._lock:  # as a thread holds it that the child does not have
+    held, let_go = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with budget._lock:
+            held.set()
+            let_go.wait(BOUND)
+
+    holder = Background(hold)
+    assert held.wait(BOUND)
+    try:
         said = in_forked_child(lambda: str((budget.take(4), budget.give(1), budget.left)).encode())
+    finally:
+        let_go.set()
+    holder.result()
     assert said == b"(True, None, 7)"
 
 
