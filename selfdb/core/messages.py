@@ -156,7 +156,7 @@ def connection_error(
     for cause in causes:
         if isinstance(cause, InvalidRequestError):  # ours, wrapped by the stack on its way here
             return Failure.FINAL, InvalidRequestError(cause.message)
-        if isinstance(cause, ssl.SSLError) and not isinstance(cause, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
+        if isinstance(cause, ssl.SSLError) and not _is_the_end(cause):
             # In the handshake nothing was sent and nothing would change; later it is a broken connection.
             early = not sent or isinstance(cause, ssl.SSLCertVerificationError) or _is_plain(cause)
             early = early or cause.reason in _IN_HANDSHAKES
@@ -263,6 +263,13 @@ _IN_HANDSHAKES = frozenset(
     {"UNSUPPORTED_PROTOCOL", "TLSV1_ALERT_PROTOCOL_VERSION", "NO_PROTOCOLS_AVAILABLE", "SSLV3_ALERT_HANDSHAKE_FAILURE"}
 )
 """Reasons that come before a byte of the request has left, if only the failure can tell."""
+
+
+def _is_the_end(error: ssl.SSLError) -> bool:
+    # Python 3.9 knows what OpenSSL 3 calls an unexpected end by this reason only.
+    return (
+        isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)) or error.reason == "UNEXPECTED_EOF_WHILE_READING"
+    )
 
 
 def _is_plain(error: ssl.SSLError) -> bool:

@@ -229,6 +229,8 @@ CASES = [
     (ssl_error(""), False, Failure.FINAL, APIConnectionError, "tls handshake failed"),
     (ssl_error("BAD_RECORD_MAC"), True, Failure.AMBIGUOUS, APIConnectionError, "bad record mac"),
     (ssl_error("BAD_RECORD_MAC"), None, Failure.AMBIGUOUS, APIConnectionError, "bad record mac"),
+    (ssl_error("UNEXPECTED_EOF_WHILE_READING"), True, Failure.AMBIGUOUS, APIConnectionError, "lost before"),
+    (ssl_error("UNEXPECTED_EOF_WHILE_READING"), False, Failure.NOT_SENT, APIConnectionError, "could not connect"),
     (ssl.SSLEOFError(8, "x"), True, Failure.AMBIGUOUS, APIConnectionError, "lost before"),
     (ssl.SSLZeroReturnError(6, "x"), False, Failure.NOT_SENT, APIConnectionError, "could not connect"),
     (KeyError("of a hook"), None, Failure.AMBIGUOUS, APIConnectionError, "lost before"),
