@@ -1,4 +1,4 @@
-"""What is shown by tools that nobody asked to keep quiet: reprs in tracebacks, the stack's log, findings by the million."""
+"""What is shown by tools that nobody told to keep quiet: reprs in tracebacks, logs of the stack, a million findings."""
 
 from __future__ import annotations
 
