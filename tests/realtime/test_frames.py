@@ -178,6 +178,7 @@ def test_what_says_no(event: str, payload: Any, no: bool) -> None:
     "wire, words",
     [
         ("[1,2]", "a frame has five elements"),
+        ("[" * 100_000, "nested too deeply"),
         ("5", "a frame is an array or an object"),
         ('{"type":"other","channel":"t","event":"e"}', "not a broadcast"),
         ('[null,null,5,"e",{}]', "topic and event are strings"),
