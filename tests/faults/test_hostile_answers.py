@@ -160,7 +160,7 @@ def test_g17_json_that_is_wrong_for_the_call(case: SeedCall, hostile_server: Hos
     reply = case.reply(MADE_UP)[1]
     if isinstance(reply, bytes):
         reply = {"message": "deleted", "deleted_id": "1"}
-    count = soak.amount("SELFDB_ANSWERS", here=20, long=100)
+    count = soak.amount("SELFDB_ANSWERS", here=20, long=40)
     bodies = hostile.mutations(reply, count, soak.chance(f"answers to {case.id}"))
     raised = 0
     for body in bodies:
@@ -197,7 +197,7 @@ JSON = st.recursive(
 
 def test_g17_any_json_and_any_bytes(hostile_server: Hostile) -> None:
     @settings(
-        max_examples=soak.amount("SELFDB_ANSWERS", here=20, long=100) * 5,
+        max_examples=soak.amount("SELFDB_ANSWERS", here=20, long=40) * 5,
         deadline=None,
         database=None,
         suppress_health_check=list(HealthCheck),
@@ -225,7 +225,7 @@ def test_g17_any_bytes_for_a_head(hostile_server: Hostile) -> None:
     )
 
     @settings(
-        max_examples=soak.amount("SELFDB_ANSWERS", here=20, long=100) * 5,
+        max_examples=soak.amount("SELFDB_ANSWERS", here=20, long=40) * 5,
         deadline=None,
         database=None,
         suppress_health_check=list(HealthCheck),

@@ -90,12 +90,12 @@ def test_g22_the_client_alone_needs_no_extra_and_says_so(archives: Archives, tmp
     run(environment.bin / "selfdb", "serve", "--help", cwd=folder)
 
 
-CHOSEN = interpreters() if soak.LONG else [sys.executable]
+RUNS = [(sys.executable, "lowest"), *([(path, "latest") for path in interpreters()] if soak.LONG else [])]
+"""Interpreters, and how old what they depend on is."""
 
 
 @pytest.mark.timeout(3600 if soak.LONG else 300)  # of which pip takes what the registry takes
-@pytest.mark.parametrize("age", ["lowest", "latest"] if soak.LONG else ["lowest"])
-@pytest.mark.parametrize("interpreter", CHOSEN, ids=[str(number) for number in range(len(CHOSEN))])
+@pytest.mark.parametrize("interpreter, age", RUNS, ids=[f"{number}-{age}" for number, (_, age) in enumerate(RUNS)])
 def test_g22_the_installed_package_passes(interpreter: str, age: str, archives: Archives, tmp_path: Path) -> None:
     """Some tests with the running interpreter here; all of the kernel's and the client's, on each, in a soak."""
     need_registry()

@@ -20,7 +20,7 @@ from tests.servers.clock import FakeClock
 from tests.servers.tcpproxy import TcpProxy
 from tests.support import ADMIN_EMAIL, ADMIN_PASSWORD
 
-ROUNDS = soak.amount("SELFDB_REFRESH_ROUNDS", here=2, long=40)
+ROUNDS = soak.amount("SELFDB_REFRESH_ROUNDS", here=2, long=20)
 LIFE = 60  # seconds that an access token lives, by the server's clock
 
 

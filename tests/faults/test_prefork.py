@@ -20,7 +20,7 @@ from tests.servers.process import free_port
 from tests.servers.replies import ReplyServer, Request
 from tests.support import ADMIN_EMAIL, ADMIN_PASSWORD, Http, unique
 
-REQUESTS = soak.amount("SELFDB_PREFORK_REQUESTS", here=40, long=2000)
+REQUESTS = soak.amount("SELFDB_PREFORK_REQUESTS", here=40, long=1000)
 
 
 @pytest.mark.timeout(600 if soak.LONG else 120)

@@ -278,7 +278,7 @@ def test_g08_a_hundred_lives_leave_no_descriptor(phoenix: Make) -> None:
         kept.realtime.disconnect()
         until(lambda: not our_threads())
         before = descriptors()
-        for number in range(soak.amount("SELFDB_CLIENT_CLOSES", here=30, long=300)):
+        for number in range(soak.amount("SELFDB_CLIENT_CLOSES", here=30, long=100)):
             with contextlib.ExitStack() as stack:
                 db = stack.enter_context(SelfDB(server.url, "key", max_retries=0)) if number % 2 else kept
                 db.realtime.connect()

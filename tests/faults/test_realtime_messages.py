@@ -21,7 +21,7 @@ from tests import soak
 from tests.faults.realtime_kit import TOPIC, Fed, our_log, until
 from tests.servers.websockets import frame
 
-EXAMPLES = soak.amount("SELFDB_HOSTILE_MESSAGES", here=60, long=1500)
+EXAMPLES = soak.amount("SELFDB_HOSTILE_MESSAGES", here=60, long=600)
 SECRET = "canary-of-the-api-key"
 TOKEN = "canary.of-the.token"
 
@@ -244,7 +244,7 @@ def test_g17_a_flood_behind_a_callback_that_stands_takes_a_bounded_room(fed: Fed
     until(stands.is_set)
     body = {"new": {"id": 1}, "joins": {"guest": {"metas": [{"phx_ref": "x"}]}}, "status": "error"}
     flood = json.dumps([None, "77", TOPIC, event, body]).encode()
-    count = soak.amount("SELFDB_FLOOD_FRAMES", here=4000, long=100_000)
+    count = soak.amount("SELFDB_FLOOD_FRAMES", here=4000, long=40000)
     tracemalloc.start()
     try:
         for _ in range(count):

@@ -24,7 +24,7 @@ from tests.servers.websockets import BINARY, CLOSE, CONTINUATION, PING, PONG, TE
 __all__ = ["client", "phoenix"]
 
 Make = Callable[..., Any]
-EXAMPLES = soak.amount("SELFDB_HOSTILE_STREAMS", here=15, long=300)
+EXAMPLES = soak.amount("SELFDB_HOSTILE_STREAMS", here=15, long=100)
 KEY, TOKEN = "canary-of-the-api-key", "canary.of-the.token"
 
 STREAMS = {

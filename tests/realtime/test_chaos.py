@@ -25,7 +25,7 @@ from tests.servers.process import ServeProcess
 from tests.servers.tcpproxy import TcpProxy
 from tests.support import Http
 
-ROUNDS = soak.amount("SELFDB_CHAOS_ROUNDS", here=4, long=60)
+ROUNDS = soak.amount("SELFDB_CHAOS_ROUNDS", here=4, long=24)
 
 
 def seeded(request: pytest.FixtureRequest) -> random.Random:

@@ -27,7 +27,7 @@ from tests.support import Http
 
 FUTURE = time.time() + 1e6
 #: More by hand: SELFDB_KILLS=20 pytest tests/server/test_objects.py
-KILLS = soak.amount("SELFDB_KILLS", here=1, long=20)
+KILLS = soak.amount("SELFDB_KILLS", here=1, long=8)
 
 
 def contents(data: Path) -> Set[str]:
@@ -408,7 +408,7 @@ def _check_whole(http: Http, data: Path) -> None:
 
 
 MIB = 1024 * 1024
-BODY = soak.amount("SELFDB_BODY_MIB", here=256, long=4096) * MIB
+BODY = soak.amount("SELFDB_BODY_MIB", here=256, long=2048) * MIB
 
 
 def _peak(pid: int) -> int:

@@ -42,7 +42,7 @@ bearer = "${SELFDB_FUZZ_BEARER}"
 SEED = 20250102
 SECONDS = 110 if not soak.LONG else 3500
 # More by hand: SELFDB_FUZZ_EXAMPLES=200 pytest tests/server/test_schemathesis.py
-EXAMPLES = soak.amount("SELFDB_FUZZ_EXAMPLES", here=5, long=40)
+EXAMPLES = soak.amount("SELFDB_FUZZ_EXAMPLES", here=5, long=20)
 
 
 def fuzz(
