@@ -10,6 +10,7 @@ import argparse
 import datetime
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -24,7 +25,8 @@ FAILED = "failed"
 
 def long_files() -> List[Path]:
     """The test files that know of a soak."""
-    return [path for path in sorted(TESTS.glob("*/**/test_*.py")) if "soak." in path.read_text(encoding="utf-8")]
+    asks = re.compile(r"\bsoak\.(amount|LONG|figure)|^from tests\.soak import", re.MULTILINE)
+    return [path for path in sorted(TESTS.glob("*/**/test_*.py")) if asks.search(path.read_text(encoding="utf-8"))]
 
 
 def run(path: Path) -> List[str]:
