@@ -93,10 +93,13 @@ def asked(world: World, row: Row, thing: Thing, headers: Dict[str, str]) -> int:
     return answer.status_code
 
 
-def test_g19_every_cell_of_the_permission_table(world: World) -> None:
-    """Who may, may, and something changed; who may not is told so, and nothing did."""
+def test_g19_every_cell_of_the_permission_table(world: World, backend: str) -> None:
+    """Who may, may, and something changed; who may not is told so, and nothing did. Rows mean the same on both
+    databases: on the second one the suite asks every third of them, by chance, and a soak all."""
     cells = 0
-    for row in ROWS:
+    third = 1 if backend == "sqlite" or soak.LONG else 3
+    start = soak.chance("rows on PostgreSQL").randrange(third)
+    for row in ROWS[start::third]:
         thing = world.make(row.thing)
         before = world.state(thing)
         refused = [(who, status) for who, status in zip(CALLERS, row.statuses) if status >= 400 or not row.writes]
@@ -112,7 +115,7 @@ def test_g19_every_cell_of_the_permission_table(world: World) -> None:
                 assert asked(world, row, thing, world.headers(bearer)) == status, f"{row} as {who}"
                 assert world.state(thing) != before, f"{row} as {who}: it changed nothing"
                 cells += 1
-    assert cells == len(ROWS) * len(CALLERS)
+    assert cells == len(ROWS[start::third]) * len(CALLERS)
     soak.figure("G19", f"{world.services.database.dialect}: {cells} cells of the permission table, 0 differ")
 
 

@@ -27,7 +27,7 @@ from tests.support import Http
 
 __all__ = ["signed_in"]
 
-DEATHS = soak.amount("SELFDB_SERVER_DEATHS", here=3, long=11)
+DEATHS = soak.amount("SELFDB_SERVER_DEATHS", here=2, long=11)
 
 
 class World:

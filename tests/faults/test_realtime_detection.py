@@ -177,7 +177,8 @@ def test_g07_a_suspended_laptop_asks_at_once(phoenix: Make, jump: float) -> None
             long.realtime._link.wake()
             until(lambda: long.realtime._machine._beat_ref is not None)
             took = long.pass_time(60, lambda: "reconnecting" in long.states)
-            assert took <= 11.0
+            # 10 s for the answer, and what the clock goes on while the thread takes notice; else it would be 40 s.
+            assert took <= 25.0
             until(lambda: len(server.sockets) == 2 or bool(long.pass_time(1)))
             soak.figure("G07", f"wall clock {jump:+.0f} s: found after {took:.1f} s")
         finally:
