@@ -43,52 +43,67 @@ class Changed(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         exec(compile(self._source, str(self._path), "exec"), module.__dict__)  # noqa: S102 - as any importer does
 
 
+class Watched:
+    """What was seen of the tests while nothing was changed, as it is left in ``folder``.
+
+    :ivar entered: seconds and functions entered, of each test that passed.
+    :ivar failed: the tests that did not, whose word counts for nothing.
+    :ivar limit: seconds after which a run goes on for ever: no measurement, for a machine may become slow.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.entered: Dict[str, Tuple[float, List[str]]]
+        self.entered, self.failed = json.loads((folder / "watched").read_text(encoding="utf-8"))
+        self.limit = 30.0 + 5 * sum(seconds for seconds, _ in self.entered.values())
+
+
 class Loop:
     """A plugin of pytest: what was collected is run once for each mutant, in a child each."""
 
-    def __init__(
-        self, path: Path, source: str, every: Sequence[Mutant], limit: float, results: Path, output: Path
-    ) -> None:
-        self._path, self._source, self._every, self._limit = path, source, every, limit
-        self._results, self._output = results, output
-        self._seen = results.with_name("seen")
+    def __init__(self, path: Path, source: str, every: Sequence[Mutant], folder: Path, *, twice: bool) -> None:
+        self._path, self._source, self._every, self._folder, self._twice = path, source, every, folder, twice
         self._watching = False
         self._entered: Dict[str, Tuple[float, List[str]]] = {}
+        self._failed: List[str] = []
 
     def pytest_runtestloop(self, session: Any) -> bool:
         from _pytest.main import pytest_runtestloop as run_all
 
-        def run_them() -> int:
+        def watch() -> int:
+            self._watching = True
+            session.config.option.maxfail = 0
+            run_all(session)
+            for name in self._failed:
+                self._entered.pop(name, None)
+            (self._folder / "watched").write_text(json.dumps([self._entered, self._failed]), encoding="utf-8")
+            return 0
+
+        def run() -> int:
+            for item in chosen:  # rather than wait for what will not happen until the test gives up
+                item.add_marker(pytest.mark.timeout(5 + 5 * watched.entered[item.nodeid][0]))
+            exchange(self._path, self._source, mutant.source)
+            session.items = chosen
             try:
                 run_all(session)
             except session.Failed:
                 pass  # at the first test that did
             return 1 if session.testsfailed else 0
 
-        def watch() -> int:
-            self._watching = True
-            code = run_them()
-            self._seen.write_text(json.dumps(self._entered), encoding="utf-8")
-            return code
-
-        def run() -> int:
-            for item in chosen:  # rather than wait for what will not happen until the test gives up
-                item.add_marker(pytest.mark.timeout(3 + 5 * entered[item.nodeid][0]))
-            exchange(self._path, self._source, mutant.source)
-            session.items = chosen
-            return run_them()
-
-        ended = in_child(watch, self._output, 10 * self._limit)
-        if ended:
-            raise RuntimeError(f"unchanged, but watched, the tests do not pass: {ended}")
-        entered = json.loads(self._seen.read_text(encoding="utf-8"))
+        output = self._folder / "output"
+        if in_child(watch, output, 1800.0):
+            raise RuntimeError("the tests come to no end even unchanged")
+        watched = Watched(self._folder)
+        if not watched.entered:
+            raise RuntimeError("no test passes even unchanged")
+        passed = [item for item in session.items if item.nodeid in watched.entered]
+        passed.sort(key=lambda item: float(watched.entered[item.nodeid][0]))
         for mutant in self._every:
             # What only a forked process enters is entered by nobody here: then all of them are asked.
-            chosen = [item for item in session.items if enters(entered[item.nodeid][1], mutant.place)]
-            chosen = chosen or list(session.items)
-            chosen.sort(key=lambda item: float(entered[item.nodeid][0]))
-            by = in_child(run, self._output, self._limit)
-            with self._results.open("a", encoding="utf-8") as file:
+            chosen = [item for item in passed if enters(watched.entered[item.nodeid][1], mutant.place)] or passed
+            by = in_child(run, output, watched.limit)
+            if by and self._twice:
+                by = in_child(run, output, watched.limit)
+            with (self._folder / "results").open("a", encoding="utf-8") as file:
                 file.write(json.dumps(by) + "\n")
         return True
 
@@ -116,13 +131,14 @@ class Loop:
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         if report.failed:
+            self._failed.append(report.nodeid)
             print(f"\nFAILED {report.nodeid}", flush=True)
 
 
 def run_pytest(files: Sequence[str], plugins: List[Any]) -> int:
     """Run ``files`` until the first test that fails."""
     # Not captured: children of a session would share the file that it captures to.
-    arguments = ["-x", "-q", "-s", "-p", "no:cacheprovider", "-p", "pytest_timeout", "--timeout", "30"]
+    arguments = ["-x", "-q", "-s", "-p", "no:cacheprovider", "-p", "pytest_timeout", "--timeout", "120"]
     return int(pytest.main([*arguments, "-W", "ignore::pytest.PytestAssertRewriteWarning", *files], plugins))
 
 
