@@ -1,4 +1,4 @@
-"""What the last mutation run told: enough mutants of what must be right are noticed, and each other one has a reason."""
+"""What the last mutation run told: enough mutants of what must be right are noticed; each other one has a reason."""
 
 from __future__ import annotations
 
