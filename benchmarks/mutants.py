@@ -126,7 +126,7 @@ class Runner:
         """Collect the tests once; each mutant parts from there with the code of its functions exchanged."""
         results = self._folder / "results"
         results.write_text("")
-        loop = Loop(self._path, self.source, every, self._folder, twice=self._target.clocks)
+        loop = Loop(self._module, self._path, self.source, every, self._folder, twice=self._target.clocks)
         process = os.fork()
         if not process:
             be_child(lambda: self._run(self.source, self._target.tests, [loop]), self._folder / "session")

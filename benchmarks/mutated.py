@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
@@ -60,8 +61,11 @@ class Watched:
 class Loop:
     """A plugin of pytest: what was collected is run once for each mutant, in a child each."""
 
-    def __init__(self, path: Path, source: str, every: Sequence[Mutant], folder: Path, *, twice: bool) -> None:
-        self._path, self._source, self._every, self._folder, self._twice = path, source, every, folder, twice
+    def __init__(
+        self, module: str, path: Path, source: str, every: Sequence[Mutant], folder: Path, *, twice: bool
+    ) -> None:
+        self._module, self._path, self._source = module, path, source
+        self._every, self._folder, self._twice = every, folder, twice
         self._watching = False
         self._entered: Dict[str, Tuple[float, List[str]]] = {}
         self._failed: List[str] = []
@@ -89,6 +93,7 @@ class Loop:
                 pass  # at the first test that did
             return 1 if session.testsfailed else 0
 
+        importlib.import_module(self._module)  # which a test may do for itself, too late for an exchange
         output = self._folder / "output"
         if in_child(watch, output, 1800.0):
             raise RuntimeError("the tests come to no end even unchanged")
