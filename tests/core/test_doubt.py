@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 from http.client import IncompleteRead
@@ -131,10 +132,10 @@ def test_an_empty_answer_on_their_session_is_one_where_that_is_said(
         with requests.Session() as session:
             transport = connect(server, session=session)
             assert transport.exchange(GET).content == b""
-            assert transport.open(GET).read(10) == b""
+            with contextlib.closing(transport.open(GET)) as stream:
+                assert stream.read(10) == b""
     server = scripted(default=[read(), send(b"HTTP/1.1 200 OK\r\n\r\nto the end"), close()])
-    with requests.Session() as session:
-        stream = connect(server, session=session).open(GET)
+    with requests.Session() as session, contextlib.closing(connect(server, session=session).open(GET)) as stream:
         assert [stream.read(100), stream.read(100)] == [b"to the end", b""]
 
 
