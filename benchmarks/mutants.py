@@ -50,7 +50,12 @@ TARGETS = (
     Target("selfdb/core/retry.py", ("tests/core/test_retry.py",)),
     Target(
         "selfdb/core/tokens.py",
-        ("tests/core/test_tokens.py", "tests/core/test_token_claims.py", "tests/core/test_renewal.py"),
+        (
+            "tests/core/test_tokens.py",
+            "tests/core/test_token_claims.py",
+            "tests/core/test_renewal.py",
+            "tests/core/test_lineage.py",
+        ),
     ),
     Target("selfdb/core/wsframes.py", ("tests/core/test_wsframes.py",)),
     Target("selfdb/realtime/frames.py", ("tests/realtime/test_frames.py",)),
@@ -65,6 +70,7 @@ TARGETS = (
     Target(
         "selfdb/realtime/channel.py",
         (
+            "tests/realtime/test_channel.py",
             "tests/realtime/test_client_channels.py",
             "tests/realtime/test_events.py",
             "tests/realtime/test_follow.py",

@@ -12,7 +12,7 @@ from ..models import RealtimePayload
 from .events import EventStream
 from .follow import Followable, Follower
 from .handlers import Callback, Handlers
-from .payloads import RESYNC
+from .payloads import RESYNC, table_of
 
 if TYPE_CHECKING:
     from .client import Realtime
@@ -163,5 +163,4 @@ class Channel:
         except BaseException:
             stream.close()
             raise
-        table = self.topic[6:] if self.topic.startswith("table:") else self.topic
-        return Follower(stream, query, key, table)
+        return Follower(stream, query, key, table_of(self.topic))

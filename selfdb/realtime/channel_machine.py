@@ -168,9 +168,7 @@ class ChannelMachine:
             self._joiners.append((waiter, now + timeout))
         if self.state in (ChannelState.JOINING, ChannelState.ERRORED):
             return []
-        actions: list[Action] = []
-        if self.state is ChannelState.LEAVING:
-            actions += self._left()
+        actions = self._left() if self.state is ChannelState.LEAVING else []
         self._ever_joined = False
         self._rejoins = 0
         if not self._online:
@@ -220,7 +218,6 @@ class ChannelMachine:
         """The connection is gone."""
         self._online = False
         self._join_due = self._rejoin_at = None
-        self._rejoins = 0
         actions = self._fail_sent(error)
         if self.state is ChannelState.LEAVING:
             return [*actions, *self._left()]

@@ -9,14 +9,14 @@ from typing import Any
 from ..core.messages import redact
 from ..models import RealtimePayload
 
-__all__ = ["normalised", "resync_mark", "without_secrets"]
+__all__ = ["normalised", "resync_mark", "table_of", "without_secrets"]
 
 RESYNC = "resync"
 
 
 def resync_mark(topic: str) -> RealtimePayload:
     """What the handlers of ``resync`` are given."""
-    return RealtimePayload(event=RESYNC, table=_table_of(topic), new=None, old=None, raw={})
+    return RealtimePayload(event=RESYNC, table=table_of(topic), new=None, old=None, raw={})
 
 
 def normalised(topic: str, event: str, payload: Any) -> RealtimePayload | None:
@@ -37,14 +37,14 @@ def normalised(topic: str, event: str, payload: Any) -> RealtimePayload | None:
                 return None
         name = "change"
     if not isinstance(content, dict):
-        return RealtimePayload(name.upper(), _table_of(topic), None, None, raw)
+        return RealtimePayload(name.upper(), table_of(topic), None, None, raw)
     if name.lower() == "change":
         name = _text(content.get("action")) or _text(content.get("event")) or name
     else:
         name = _text(content.get("event")) or name
     return RealtimePayload(
         event=name.upper(),
-        table=_text(content.get("table")) or _table_of(topic),
+        table=_text(content.get("table")) or table_of(topic),
         new=_row(content, "new", "new_data", "record"),
         old=_row(content, "old", "old_data", "old_record"),
         raw=raw,
@@ -59,7 +59,8 @@ def without_secrets(payload: Any, secrets: Sequence[str]) -> Any:
         return {}
 
 
-def _table_of(topic: str) -> str:
+def table_of(topic: str) -> str:
+    """The table whose events ``topic`` brings; the topic itself if it names none."""
     return topic[6:] if topic.startswith("table:") else topic
 
 

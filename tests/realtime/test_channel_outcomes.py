@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, List
 
 import pytest
 
 from selfdb.exceptions import APITimeoutError, NotFoundError, PermissionDeniedError, RealtimeError
-from selfdb.realtime.channel_machine import LONGEST_REASON, ChannelMachine, Failed, Settled, refusal
-from tests.realtime.kit import GONE, TOPIC, Session, W, events, failures, refused, reply, sent, settled, states
+from selfdb.realtime.channel_machine import (
+    LONGEST_REASON,
+    Changed,
+    ChannelMachine,
+    ChannelState,
+    Deliver,
+    Failed,
+    Resync,
+    Settled,
+    refusal,
+)
+from tests.realtime.kit import GONE, TOPIC, Session, W, event, events, failures, refused, reply, sent, settled, states
 
 # What is said
 
@@ -76,6 +86,24 @@ def test_each_way_to_be_left_without_an_answer_has_its_words() -> None:
     assert str(said[failed].error) == f"the channel {TOPIC} failed; it is joined again"
 
 
+def test_a_channel_that_the_server_closes_says_why_it_may_have() -> None:
+    session = Session().joined()
+    said = session.get(reply(None)._replace(event="phx_close"))
+    (failure,) = [action for action in said if isinstance(action, Failed)]
+    assert failure.topic == TOPIC, "its loops are to end with this"
+    assert failure.error.message == (
+        f"the server closed the channel {TOPIC}: its table is gone, renamed or no longer yours to read"
+    )
+
+
+def test_all_that_is_said_of_a_channel_names_it() -> None:
+    session = Session().joined()
+    session.get(reply(None)._replace(event="phx_error"))
+    session.wait(1.0)
+    assert session.get(reply(session.channel.join_ref)) == [Changed(TOPIC, ChannelState.JOINED), Resync(TOPIC)]
+    assert session.get(event(7, name="UPDATE")) == [Deliver(TOPIC, "UPDATE", 7)]
+
+
 # Leaving
 
 
@@ -140,6 +168,46 @@ def test_while_no_connection_comes_about_all_who_wait_are_told_and_the_channel_g
 
 
 # Time
+
+
+def test_a_channel_that_nobody_asked_for_is_closed_and_has_nothing_to_do() -> None:
+    session = Session()
+    assert session.state == "closed"
+    assert not session.channel.wanted
+    assert session.channel.next_due() is None
+
+
+def test_it_is_to_be_woken_at_the_first_of_all_that_is_due() -> None:
+    """Each of these alone: what the thread that waits for it is told decides whether it happens in time."""
+    session = Session().joined()
+    channel, now = session.channel, session.now
+    assert channel.next_due() is None
+    session.push(W("sent"), timeout=5.0)
+    assert channel.next_due() == now + 5.0
+    session.push(W("sent, and due before"), timeout=4.0)
+    assert channel.next_due() == now + 4.0
+    session.lose()
+    assert channel.next_due() is None
+    session.push(W("kept until it is joined"), timeout=9.0)
+    assert channel.next_due() == now + 9.0
+    session.join(W("joiner"), timeout=8.0)
+    assert channel.next_due() == now + 8.0
+    session.push(W("kept, and due before"), timeout=7.0)
+    assert channel.next_due() == now + 7.0
+    session.open()
+    session.get(reply(channel.join_ref))
+    session.get(reply(None)._replace(event="phx_error"))
+    assert channel.next_due() == now + 1.0, "then it is joined again"
+    session.leave(timeout=3.0)
+    assert channel.next_due() == now + 3.0
+
+
+def test_a_join_is_due_when_its_answer_is() -> None:
+    session = Session()
+    session.join(None)
+    assert session.channel.next_due() is None, "without a connection there is no hurry"
+    session.open()
+    assert session.channel.next_due() == session.now + 10.0
 
 
 def test_a_join_is_given_the_time_of_who_waits_longest() -> None:
@@ -210,6 +278,40 @@ def test_the_patience_of_an_earlier_join_ends_with_the_channel(end: str) -> None
 
 def test_before_the_first_join_nothing_is_known_to_be_accepted() -> None:
     assert ChannelMachine(TOPIC, lambda: "1").accepts == frozenset()
+
+
+@pytest.mark.parametrize(
+    "response, accepted",
+    [
+        ({"accepts": ["access_token", "shout"]}, ["access_token", "shout"]),
+        ({"accepts": ["access_token", 5, None, ["x"], {}]}, ["access_token"]),
+        ({"accepts": "access_token"}, []),
+        ({"accepts": {"access_token": True}}, []),
+        ({"accepts": None}, []),
+        ({}, []),
+        (["accepts"], []),
+        ("accepts", []),
+        (5, []),
+    ],
+)
+def test_what_the_server_accepts_is_what_its_reply_to_the_join_names(response: Any, accepted: List[str]) -> None:
+    session = Session()
+    session.open()
+    session.join()
+    said = session.get(reply(session.channel.join_ref, response=response))
+    assert states(said) == ["joined"]
+    assert session.channel.accepts == frozenset(accepted)
+
+
+def test_what_an_earlier_server_accepted_is_forgotten_with_the_next_join() -> None:
+    session = Session()
+    session.open()
+    session.join()
+    session.get(reply(session.channel.join_ref, response={"accepts": ["access_token"]}))
+    session.lose()
+    session.open()
+    session.get(reply(session.channel.join_ref))
+    assert session.channel.accepts == frozenset()
 
 
 def test_a_push_that_could_not_be_sent_is_told_to_who_waits_and_anything_else_is_a_failure() -> None:
