@@ -24,6 +24,9 @@ BEGIN = """
 import atexit, os, signal, sys, threading, time
 from selfdb import SelfDB
 
+# What a shell starts in the background ignores it, and so would all that it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 db = SelfDB()
 
 def ready():
