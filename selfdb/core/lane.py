@@ -36,7 +36,7 @@ AT_ONCE = 64 * 1024
 
 METHODS = frozenset({"DELETE", "GET", "PATCH", "POST", "PUT"})
 
-_TARGET = re.compile(r"/[\w.~!$&'()*+,;=:@%?/-]*\Z", re.ASCII)
+_TARGET = re.compile(r"/[\w.~!$&'()*+,;=:@%?/-]*(?<!\?)\Z", re.ASCII)
 _LINE = re.compile(r"[\x20-\x7e]*\Z")
 _HEAD = re.compile(rb"HTTP/1\.1 ([245]\d\d) [\x20-\x7e]*\r\n((?:[\w!#$%&'*+.^`|~-]+:[\x20-\x7e]*\r\n)*)\r\n", re.ASCII)
 _LENGTH = re.compile(r"\d{1,12}\Z", re.ASCII)
