@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import os
-import queue
 import sys
 import threading
 from collections import deque
@@ -13,12 +12,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from .call import Call, CallAbandoned, enter_call
-from .places import Places
+from .places import STUCK_SECONDS, Places, Worker
 
 __all__ = ["Executor", "Job"]
-
-MAX_THREADS = 64
-"""As many as a client keeps connections."""
 
 IDLE_SECONDS = 30.0
 
@@ -34,9 +30,9 @@ class Job(Call):
 
     __slots__ = (
         "_away",
-        "_has_place",
         "_places",
         "_thread",
+        "_worker",
         "arguments",
         "context",
         "error",
@@ -49,14 +45,14 @@ class Job(Call):
     def __init__(
         self,
         future: asyncio.Future[Any],
-        places: Places,
+        places: Places[Job],
         function: Callable[..., Any],
         arguments: tuple[Any, ...],
         keywords: Mapping[str, Any],
     ) -> None:
         super().__init__()
         self._places = places
-        self._has_place = False
+        self._worker: Worker[Job] | None = None
         self._thread = 0
         self._away = 0
         self.future = future
@@ -67,13 +63,10 @@ class Job(Call):
         self.result: Any = None
         self.error: BaseException | None = None
 
-    def run(self, begun: Callable[[], object]) -> None:
-        """Make the call, on a worker thread, in the context of who asked for it.
-
-        :param begun: called when there is a place for it.
-        """
-        self._has_place = self._places.take(begins=True)
-        begun()
+    def run(self, worker: Worker[Job]) -> None:
+        """Make the call, on the thread of ``worker``, in the context of who asked for it."""
+        self._worker = worker
+        self._thread = threading.get_ident()
         try:
             self.result = self.context.run(self._run)
         except BaseException as error:  # noqa: BLE001 - carried to who waits for it
@@ -83,32 +76,28 @@ class Job(Call):
 
     def _run(self) -> Any:
         enter_call(self)
-        self._thread = threading.get_ident()
         try:
             self.check()
             return self.function(*self.arguments, **self.keywords)
         finally:
-            self._give_place()
             self.finish()
 
     def leave(self) -> None:
         """It waits: another thread may compute meanwhile."""
-        if threading.get_ident() == self._thread:  # and not one that the call has started
+        worker = self._worker
+        if worker is not None and threading.get_ident() == self._thread:  # and not one that the call has started
             self._away += 1
-            if self._away == 1:
-                self._give_place()
+            if self._away == 1 and worker.has_place:
+                worker.has_place = False
+                self._places.give()
 
     def come_back(self) -> None:
         """It has waited, and wants to compute again."""
-        if threading.get_ident() == self._thread:
+        worker = self._worker
+        if worker is not None and threading.get_ident() == self._thread:
             self._away -= 1
             if self._away == 0:
-                self._has_place = self._places.take(begins=False)
-
-    def _give_place(self) -> None:
-        if self._has_place:
-            self._has_place = False
-            self._places.give()
+                worker.has_place = self._places.take()
 
     def land(self) -> None:
         """Give the outcome to who waits for it; on the loop."""
@@ -136,74 +125,47 @@ class Executor:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._done: deque[Job] = deque()
         self._waking = False
-        self._places = Places(PLACES)
-        self._lock = threading.Lock()
-        self._threads = 0
-        self._idle = 0
-        self._growing = False
-        self._closed = False
+        self._places: Places[Job] = Places(PLACES, self._start)
+        self._watched = False
 
     def submit(self, function: Callable[..., Any], arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> Job:
         """Have ``function`` called by a worker; returns at once."""
         job = Job(self.loop.create_future(), self._places, function, arguments, keywords)
-        with self._lock:  # or it could be put behind the last word of a queue that nobody asks any more
-            self._jobs.put(job)
         try:
-            self._grow()
+            waits = self._places.put(job)
         except RuntimeError:
             job.abandon()  # who comes later must not do what was said to have failed
             raise
+        if waits and not self._watched:
+            self._watched = True
+            self.loop.call_later(STUCK_SECONDS, self._watch, -1)
         return job
 
-    def _grow(self) -> None:
-        """Start a thread if there is more to do than there are idle ones, and none is just about to start."""
-        with self._lock:
-            if self._growing or self._threads >= MAX_THREADS or self._jobs.qsize() <= self._idle:
-                return
-            self._growing = True
-            self._threads += 1
-        try:
-            threading.Thread(target=self._work, name="selfdb-aio", daemon=True).start()
-        except RuntimeError:  # there are too many in this process
-            with self._lock:
-                self._growing = False
-                self._threads -= 1
-                alone = not self._threads
-            if alone:
-                raise  # else those that we have go on
+    def _watch(self, seen: int) -> None:
+        changes = self._places.watch(seen)
+        self._watched = changes is not None
+        if changes is not None:
+            self.loop.call_later(STUCK_SECONDS, self._watch, changes)
 
-    def _work(self) -> None:
-        jobs, begins = self._jobs, True
-        while True:
-            with self._lock:
-                self._idle += 1
-                if begins:
-                    begins = self._growing = False
-            try:
-                job = jobs.get(timeout=0 if self._closed and jobs is self._jobs else IDLE_SECONDS)
-                ended = False
-            except queue.Empty:
-                job, ended = None, True
-            with self._lock:
-                self._idle -= 1
-                if ended and jobs.empty() and jobs is self._jobs:
-                    self._threads -= 1
-                    return
-            if job is None:
-                jobs = self._jobs
-                continue
-            job.run(self._grow)
+    def _start(self, worker: Worker[Job]) -> None:
+        threading.Thread(target=self._work, args=(worker,), name="selfdb-aio", daemon=True).start()
+
+    def _work(self, worker: Worker[Job]) -> None:
+        job = worker.job
+        while job is not None:
+            job.run(worker)
             self._done.append(job)
-            del job  # an idle thread must not keep an answer alive
+            # An idle thread must not keep an answer alive.
+            job = worker.job = None
             if not self._waking:
                 self._waking = True
                 try:
                     self.loop.call_soon_threadsafe(self._land)
                 except RuntimeError:  # the loop is closed, and nobody waits any more
                     self._done.clear()
+            job = self._places.next(worker, IDLE_SECONDS)
 
     def _land(self) -> None:
         # First, so that a result which is too late for this round wakes the loop again.
@@ -213,9 +175,4 @@ class Executor:
 
     def close(self) -> None:
         """Let the threads go when they have done what is queued. A later call has one started for itself."""
-        with self._lock:
-            self._closed = True
-            # Each thread takes one word of the end from the queue that it knows, and none that is another's.
-            jobs, self._jobs = self._jobs, queue.SimpleQueue()
-            for _ in range(self._threads):
-                jobs.put(None)
+        self._places.close()

@@ -16,7 +16,8 @@ from selfdb import ClientClosedError
 from selfdb.aio import SelfDB
 from selfdb.core import executor as executors
 from selfdb.core.call import CallAbandoned
-from selfdb.core.executor import MAX_THREADS, Executor
+from selfdb.core.executor import Executor
+from selfdb.core.places import MAX_THREADS
 from tests.aio.kit import (
     BOUND,
     Program,
