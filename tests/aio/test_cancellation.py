@@ -10,6 +10,7 @@ from typing import Any, AsyncIterator, Callable, Dict, List, Tuple
 
 import pytest
 
+import selfdb as blocking
 from selfdb import APIConnectionError, AuthenticationError, SelfDBError
 from selfdb.aio import SelfDB
 from tests import soak
@@ -441,6 +442,7 @@ def test_closing_is_not_interrupted() -> None:
 def test_a_cancelled_local_server_is_gone() -> None:
     """Whenever it is given up: while it starts, while it signs in, when it has just been made."""
     pytest.importorskip("fastapi")
+    blocking.SelfDB.local().close()  # an import of all that a server needs is not given up in the middle
     chance = random.Random(11)
 
     async def main() -> None:
