@@ -24,6 +24,8 @@ from ..exceptions import (
 from .call import current_call
 from .clock import Deadline
 from .framing import check_coding, check_complete
+from .http import Bounds
+from .lane import METHODS, Answer, PlainAnswer
 from .messages import connection_error, error_for_answer, hint_for
 from .redaction import redact
 from .request import Request
@@ -59,7 +61,7 @@ _REDIRECTS_AFTER_A_WRITE = frozenset({302, 303})
 _GATEWAY_FAILURES = frozenset({502, 503, 504})
 
 
-Reader = Callable[["Exchange", requests.Response], T]
+Reader = Callable[["Exchange", Answer], T]
 
 
 class Exchange:
@@ -72,7 +74,8 @@ class Exchange:
         self.pool = transport.pool
         self.started = self.pool.clock.monotonic()
         self.origin = str(transport.base.origin)
-        self._url = transport.base.text + request.path + request.query
+        self._url: str | None = None
+        """Where a redirect has led."""
         self._attempts = 0
         self._retries = 0
         self._redirects = 0
@@ -105,7 +108,7 @@ class Exchange:
             tokens = self.transport.keeper.current() if self.request.bearer else None
             self._tokens += [token for token in tokens or () if token]
             try:
-                answer = self._send(tokens)
+                answer = self._send(tokens, read is read_whole)
                 if 200 <= answer.status_code < 300:
                     return self._accept(answer, read)
                 with answer:
@@ -123,7 +126,7 @@ class Exchange:
                 finally:
                     del refusal  # as in `_recover`: it must not lead back to itself through this frame
 
-    def _accept(self, answer: requests.Response, read: Reader[T]) -> T:
+    def _accept(self, answer: Answer, read: Reader[T]) -> T:
         self._doubtful = self._doubtful or self.request.writes
         try:
             result = read(self, answer)
@@ -133,7 +136,7 @@ class Exchange:
             if read is not leave_open:
                 answer.close()
 
-    def _error_body(self, answer: requests.Response) -> bytes:
+    def _error_body(self, answer: Answer) -> bytes:
         """What an answer of 400 and above says. Its status counts even if its body breaks off."""
         try:
             return read_whole(self, answer).content
@@ -146,10 +149,55 @@ class Exchange:
 
     # One attempt
 
-    def _send(self, tokens: Tokens | None) -> requests.Response:
-        request, transport = self.request, self.transport
+    def _send(self, tokens: Tokens | None, whole: bool) -> Answer:
+        """One attempt.
+
+        :param whole: whether the answer is wanted all at once.
+        """
+        request = self.request
         if self.deadline.passed:
             raise self._late()
+        self._attempts += 1
+        begun = self.pool.clock.monotonic()
+        status = "failed"
+        try:
+            answer = self._send_shortly(tokens) if whole else None
+            if answer is None:
+                answer = self._send_ordinarily(tokens)
+            status = str(answer.status_code)
+            return answer
+        finally:
+            if log.isEnabledFor(logging.DEBUG):
+                took = (self.pool.clock.monotonic() - begun) * 1000
+                log.debug("%s %s -> %s in %.1f ms", request.method, request.path, status, took)
+
+    def _send_shortly(self, tokens: Tokens | None) -> Answer | None:
+        """The answer of the short way; ``None``, and nothing was sent, if this is no call for it."""
+        request, transport = self.request, self.transport
+        if (
+            self._url is not None
+            or request.headers
+            or isinstance(request.body, Upload)
+            or request.method not in METHODS
+        ):
+            return None
+        way = transport.lane()
+        if way is None:
+            return None
+        lane, lines = way
+        if tokens is not None:
+            lines += f"Authorization: Bearer {tokens.access}\r\n"
+        if request.content_type is not None:
+            lines += f"Content-Type: {request.content_type}\r\n"
+        if self._key is not None:
+            lines += f"{_KEY_HEADER}: {self._key}\r\n"
+        options = transport.options
+        bounds = Bounds(options.connect, options.read, self.deadline, request.writes)
+        target = transport.base.prefix + request.path + request.query
+        return lane.send(request.method, target, lines, request.body, bounds, MAX_ANSWER)
+
+    def _send_ordinarily(self, tokens: Tokens | None) -> requests.Response:
+        request, transport = self.request, self.transport
         headers = dict(transport.headers)
         if request.content_type is not None:
             headers["Content-Type"] = request.content_type
@@ -169,13 +217,10 @@ class Exchange:
         else:
             body = request.body
             length = None if body is None else len(body)
-        self._attempts += 1
-        begun = self.pool.clock.monotonic()
-        status = "failed"
         try:
-            answer = self.pool.send(
+            return self.pool.send(
                 request.method,
-                self._url,
+                self._address(),
                 headers,
                 tokens.access if tokens else None,
                 body,
@@ -183,8 +228,6 @@ class Exchange:
                 (transport.options.connect, transport.options.read),
                 self.deadline,
             )
-            status = str(answer.status_code)
-            return answer
         except Exception:
             if reader is not None and reader.error is not None:
                 raise _OfTheCaller(reader.error) from None
@@ -192,11 +235,11 @@ class Exchange:
         finally:
             if reader is not None:
                 reader.close()
-            if log.isEnabledFor(logging.DEBUG):
-                took = (self.pool.clock.monotonic() - begun) * 1000
-                log.debug("%s %s -> %s in %.1f ms", request.method, request.path, status, took)
 
-    def _succeeded(self, answer: requests.Response) -> None:
+    def _address(self) -> str:
+        return self._url or self.transport.base.text + self.request.path + self.request.query
+
+    def _succeeded(self, answer: Answer) -> None:
         self.pool.budget.give(1 + self._spent)
         if self._key is not None and answer.headers.get(_KEY_HEADER) == self._key:
             self.pool.acknowledges_keys = True
@@ -240,7 +283,7 @@ class Exchange:
 
     # What to do with an answer that is none of success
 
-    def _refusal(self, answer: requests.Response) -> SelfDBError:
+    def _refusal(self, answer: Answer) -> SelfDBError:
         """The error that ``answer`` stands for."""
         content = self._error_body(answer)
         asked = parse_retry_after(answer.headers.get("Retry-After"), self.pool.clock.time())
@@ -255,7 +298,7 @@ class Exchange:
         """What no error may show."""
         return (*self.transport.secrets(), *self.request.secrets, *self._tokens)
 
-    def _refused(self, answer: requests.Response, error: SelfDBError) -> None:
+    def _refused(self, answer: Answer, error: SelfDBError) -> None:
         """Return if the request may be tried again, after the wait before it; raise otherwise."""
         status = answer.status_code
         asked = parse_retry_after(answer.headers.get("Retry-After"), self.pool.clock.time())
@@ -300,7 +343,7 @@ class Exchange:
         self.transport.lifeline.sleep(seconds)
         return True
 
-    def _redirect(self, answer: requests.Response) -> None:
+    def _redirect(self, answer: Answer) -> None:
         """Go on at the address that ``answer`` names if that is safe; raise otherwise."""
         refusal = self._follow(answer)
         if refusal is not None:
@@ -309,7 +352,7 @@ class Exchange:
             finally:
                 del refusal
 
-    def _follow(self, answer: requests.Response) -> SelfDBError | None:
+    def _follow(self, answer: Answer) -> SelfDBError | None:
         """Take the address that ``answer`` names for the next attempt, or say why not. It may hold secrets, so no
         error is raised where it is at hand."""
         status, location = answer.status_code, answer.headers.get("Location")
@@ -320,7 +363,7 @@ class Exchange:
             return SelfDBError(f"the server answered {status}, which is no answer to this call", status)
         base = self.transport.base
         try:
-            origin, target = base.redirect(self._url, location)
+            origin, target = base.redirect(self._address(), location)
         except ValueError:
             return RedirectError("the server redirected to something that is no http address")
         if "@" in urlsplit(target).netloc:
@@ -429,7 +472,7 @@ class _OfTheCaller(Exception):
         self.error = error
 
 
-def read_whole(exchange: Exchange, answer: requests.Response) -> Response:
+def read_whole(exchange: Exchange, answer: Answer) -> Response:
     request = exchange.request
     announced = answer.headers.get("Content-Length", "")
     too_large = ResponseTooLargeError(
@@ -440,6 +483,21 @@ def read_whole(exchange: Exchange, answer: requests.Response) -> Response:
     )
     if request.method != "HEAD" and announced.isdecimal() and int(announced) > MAX_ANSWER:
         raise too_large
+    content = answer.content if isinstance(answer, PlainAnswer) else _content_of(exchange, answer, too_large)
+    elapsed = exchange.pool.clock.monotonic() - exchange.started
+    return Response(
+        answer.status_code,
+        answer.headers,
+        content,
+        elapsed,
+        request.method,
+        request.path,
+        private=not request.keep_body,
+        secrets=exchange.secrets,
+    )
+
+
+def _content_of(exchange: Exchange, answer: requests.Response, too_large: ResponseTooLargeError) -> bytes:
     check_coding(answer.headers)
     content, size = io.BytesIO(), 0  # not a list: of chunks of a byte each, it would be many times as large
     for block in answer.iter_content(_READ_SIZE):
@@ -451,20 +509,11 @@ def read_whole(exchange: Exchange, answer: requests.Response) -> Response:
     check_complete(answer.raw)
     if not size and exchange.pool.may_be_cut(answer):
         raise IncompleteRead(b"")
-    elapsed = exchange.pool.clock.monotonic() - exchange.started
-    return Response(
-        answer.status_code,
-        answer.headers,
-        content.getvalue(),
-        elapsed,
-        request.method,
-        request.path,
-        private=not request.keep_body,
-        secrets=exchange.secrets,
-    )
+    return content.getvalue()
 
 
-def leave_open(exchange: Exchange, answer: requests.Response) -> Stream:
+def leave_open(exchange: Exchange, answer: Answer) -> Stream:
+    assert not isinstance(answer, PlainAnswer)  # which is only made for who reads all at once
     try:
         check_coding(answer.headers)
     except DecodeError:

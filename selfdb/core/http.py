@@ -42,7 +42,18 @@ from .clock import Deadline
 from .forks import renew_after_fork
 from .framing import Head, settle
 
-__all__ = ["CALL", "Bounds", "ClientSession", "Verify", "bounded", "shut_down", "tls_context", "warn_if_patched_late"]
+__all__ = [
+    "CALL",
+    "BoundedResponse",
+    "Bounds",
+    "ClientSession",
+    "Verify",
+    "bounded",
+    "set_timeout",
+    "shut_down",
+    "tls_context",
+    "warn_if_patched_late",
+]
 
 Verify = Union[bool, str, "os.PathLike[str]", None]
 """As in `requests`: true, false, or a CA bundle; ``None`` takes the environment's bundle, else the default one."""
@@ -177,8 +188,9 @@ def shut_down(sock: Any) -> None:
 class _BoundedReader(io.RawIOBase):
     """Reads a socket; each wait ends with the read time-out or the call's deadline, whichever comes first."""
 
-    def __init__(self, sock: Any) -> None:
+    def __init__(self, sock: Any, ahead: bytes) -> None:
         self._sock = sock
+        self._ahead = ahead
         self._raw = sock.makefile("rb", buffering=0)
         self._bounds = CALL.now
         self._break_off = partial(shut_down, sock)
@@ -189,9 +201,13 @@ class _BoundedReader(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int | None:
+        if self._ahead:
+            taken, self._ahead = self._ahead[: len(buffer)], self._ahead[len(buffer) :]
+            buffer[: len(taken)] = taken
+            return len(taken)
         if self.over:
             return None
-        _set_timeout(self._sock, self._bounds.read, self._bounds.deadline)
+        set_timeout(self._sock, self._bounds.read, self._bounds.deadline)
         call = current_call()
         if call is None:
             return self._raw.readinto(buffer)  # type: ignore[no-any-return]
@@ -226,7 +242,7 @@ class _Inherited:
 _inherited = _Inherited()
 
 
-def _set_timeout(sock: Any, timeout: float | None, deadline: Deadline) -> None:
+def set_timeout(sock: Any, timeout: float | None, deadline: Deadline) -> None:
     seconds = deadline.limit(timeout)
     if seconds == 0:  # would make the socket non-blocking instead
         raise TimeoutError("the deadline has passed")
@@ -237,9 +253,9 @@ def _set_timeout(sock: Any, timeout: float | None, deadline: Deadline) -> None:
 class _AnswerFile(io.BufferedReader):
     """What an answer is read from, and nothing that comes behind it."""
 
-    def __init__(self, sock: Any) -> None:
+    def __init__(self, sock: Any, ahead: bytes) -> None:
         self._sock = sock
-        self._reader = _BoundedReader(sock)
+        self._reader = _BoundedReader(sock, ahead)
         super().__init__(self._reader, io.DEFAULT_BUFFER_SIZE)
 
     def readline(self, limit: int | None = -1) -> bytes:
@@ -263,16 +279,24 @@ class _AnswerFile(io.BufferedReader):
 class _BoundedSource:
     """Stands in for the socket where `HTTPResponse` asks it for a file."""
 
-    def __init__(self, sock: Any) -> None:
+    def __init__(self, sock: Any, ahead: bytes) -> None:
         self._sock = sock
+        self._ahead = ahead
 
     def makefile(self, mode: str, *args: Any, **kwargs: Any) -> io.BufferedReader:
-        return _AnswerFile(self._sock)
+        return _AnswerFile(self._sock, self._ahead)
 
 
-class _BoundedResponse(HTTPResponse):
-    def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
-        super().__init__(_BoundedSource(sock), *args, **kwargs)  # type: ignore[arg-type]
+
+
+class BoundedResponse(HTTPResponse):
+    """An answer read within the bounds of its call.
+
+    :param ahead: what was read of it already.
+    """
+
+    def __init__(self, sock: Any, *args: Any, ahead: bytes = b"", **kwargs: Any) -> None:
+        super().__init__(_BoundedSource(sock, ahead), *args, **kwargs)  # type: ignore[arg-type]
 
     def begin(self) -> None:
         whole, self.fp = self.fp, Head(self.fp)  # type: ignore[assignment]
@@ -289,7 +313,7 @@ class _BoundedResponse(HTTPResponse):
 class _BoundedHTTPConnection(HTTPConnection):
     """A connection whose opening, sending and reading keep the bounds of the call that uses it."""
 
-    response_class = _BoundedResponse
+    response_class = BoundedResponse
     idle_since = 0.0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -323,9 +347,9 @@ class _BoundedHTTPConnection(HTTPConnection):
                     # A copy, for the handshake of TLS takes the socket itself over.
                     copy = self._opening.enter_context(sock.dup())
                     self._opening.enter_context(interruptible(partial(shut_down, copy)))
-                _set_timeout(sock, None, share)
+                set_timeout(sock, None, share)
                 sock.connect(address)
-                _set_timeout(sock, None, bound)  # what is left is for the TLS handshake
+                set_timeout(sock, None, bound)  # what is left is for the TLS handshake
                 return sock
             except OSError as error:
                 failure = error
@@ -358,7 +382,7 @@ class _BoundedHTTPConnection(HTTPConnection):
         with interruptible(partial(shut_down, sock)):
             while rest:
                 # `sendall` has one time-out for all of it, which a peer that takes it slowly but surely would break.
-                _set_timeout(sock, bounds.read, bounds.deadline)
+                set_timeout(sock, bounds.read, bounds.deadline)
                 bounds.sent = True
                 rest = rest[sock.send(rest[:SEND_SIZE]) :]
 
@@ -546,6 +570,17 @@ class ClientSession(requests.Session):
         self._adapter = adapter = ClientAdapter(verify)
         self.mount("https://", adapter)
         self.mount("http://", adapter)
+
+    def pool_of(self, url: str) -> Any:
+        """The connections to the server of ``url`` that no proxy stands before."""
+        request = requests.PreparedRequest()
+        request.url = url
+        host, extra = self._adapter.build_connection_pool_key_attributes(request, self.verify)
+        return self._adapter.poolmanager.connection_from_host(**host, pool_kwargs=extra)
+
+    def answer_of(self, request: requests.PreparedRequest, raw: Any) -> requests.Response:
+        """What the adapter makes of the answer ``raw`` of `urllib3`."""
+        return self._adapter.build_response(request, raw)
 
     def tls_context(self) -> ssl.SSLContext:
         """The context that every connection of this session verifies with."""

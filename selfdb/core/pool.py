@@ -21,11 +21,13 @@ from .call import away
 from .clock import SYSTEM_CLOCK, Clock, Deadline
 from .forks import renew_after_fork
 from .http import CALL, Bounds, ClientSession, Verify, bounded, tls_context, warn_if_patched_late
+from .lane import Lane
 from .lifeline import Lifeline
 from .redaction import secret_headers, secret_in_url
 from .retry import SAFE_METHODS, RetryBudget
 from .theirs import FirstLook
 from .upload import SupportsRead
+from .urls import BaseURL
 
 __all__ = ["Pool"]
 
@@ -75,13 +77,24 @@ class Pool:
         self._verify = verify
         self._theirs = session
         self._ours: ClientSession | None = None
+        self._lane: Lane | None = None
         self._lock = threading.RLock()  # a signal handler may make a call where its own thread makes its first
         renew_after_fork(self)
 
     def _renew_in_child(self) -> None:
         self._lock = threading.RLock()
         # Its locks may be held by threads that the child does not have; its sockets are closed by `http`.
-        self._ours = None
+        self._ours = self._lane = None
+
+    def lane(self, base: BaseURL) -> Lane | None:
+        """The short way to the server at ``base``, which is the same in every call; ``None`` if it is not free."""
+        lane = self._lane
+        if lane is None:
+            if self._theirs is not None:
+                return None
+            # Of several threads at the first call each may make one: they differ in nothing.
+            lane = self._lane = Lane(self._session(), base)
+        return lane if lane.free() else None
 
     def send(
         self,

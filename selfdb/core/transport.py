@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from ..exceptions import SelfDBError
 from .clock import Deadline
 from .exchange import Exchange, leave_open, read_whole
+from .lane import Lane
 from .lifeline import Lifeline
 from .options import CallOptions
 from .pool import Pool
@@ -54,6 +55,7 @@ class Transport:
         self.renewer = renewer
         self.lifeline = lifeline or pool.lifeline
         self.headers = {"Accept": "application/json", **options.headers, **identity}
+        self._lines: tuple[Lane, str | None] | None = None
 
     def exchange(self, request: Request, deadline: Deadline | None = None) -> Response:
         """Send ``request``, as often as is right, and return the whole answer.
@@ -86,6 +88,16 @@ class Transport:
             lambda refresh_token, deadline: renewer(self, refresh_token, deadline),
             Deadline(self.options.deadline, self.pool.clock),
         )
+
+    def lane(self) -> tuple[Lane, str] | None:
+        """The short way for plain calls, if it is free, and the lines that stand in the head of each of them."""
+        lane = self.pool.lane(self.base)
+        if lane is None:
+            return None
+        known = self._lines
+        if known is None or known[0] is not lane:  # another one after a fork
+            known = self._lines = lane, lane.lines(self.headers)
+        return None if known[1] is None else (lane, known[1])
 
     def secrets(self) -> tuple[str, ...]:
         """What must never be shown."""
