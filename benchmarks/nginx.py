@@ -87,12 +87,15 @@ def static_server() -> Iterator[Server]:
         with running([sys.executable, str(HERE / "answers.py")]) as process:
             yield Server(f"http://127.0.0.1:{ask(process, '')}", "", "", "")
         return
+    import requests
     import trustme
 
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
         authority = trustme.CA()
-        authority.cert_pem.write_to_path(str(folder / "ca.pem"))
+        # As on a machine that trusts an authority of its own beside the usual ones.
+        shutil.copyfile(requests.certs.where(), folder / "ca.pem")
+        authority.cert_pem.write_to_path(str(folder / "ca.pem"), append=True)
         certificate = authority.issue_cert("127.0.0.1", "localhost")
         certificate.private_key_and_cert_chain_pem.write_to_path(str(folder / "server.pem"))
         port, secure, closing = _ports(3)

@@ -44,7 +44,7 @@ _LENGTH = re.compile(r"\d{1,12}\Z", re.ASCII)
 _NO_LENGTH = frozenset({204, 205})
 """Answers whose body, if a length is announced all the same, different programs see differently."""
 
-_UNUSUAL = frozenset({"connection", "content-encoding", "trailer", "transfer-encoding", "upgrade"})
+_UNUSUAL = frozenset({"content-encoding", "trailer", "transfer-encoding", "upgrade"})
 """Headers of an answer that need more than its length to read it."""
 
 _OURS = frozenset(
@@ -285,6 +285,9 @@ def _fields_of(head: re.Match[bytes]) -> dict[str, tuple[str, str]] | None:
         fields[name.lower()] = name, value.strip(" ")
     del fields[""]  # behind the last line
     if len(fields) != len(lines) - 1 or not _UNUSUAL.isdisjoint(fields):
+        return None
+    connection = fields.get("connection")
+    if connection is not None and connection[1].lower() != "keep-alive":
         return None
     length = fields.get("content-length")
     if length is None or not _LENGTH.match(length[1]):
