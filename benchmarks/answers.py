@@ -1,11 +1,12 @@
 """A server that costs next to nothing: fixed answers over kept connections, after a delay if one is asked for.
 
-Run as a program it prints its port, and ends with its standard input.
+Run as a program it prints its port, and ends with its standard input. ``GET /connections`` tells how many there were.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import sys
 from typing import Dict, Optional
@@ -33,7 +34,10 @@ def answer(body: bytes) -> bytes:
 class Answers(asyncio.Protocol):
     """One connection. Requests have no body and come one at a time, or several in one piece."""
 
+    opened = 0
+
     def __init__(self, delay: float) -> None:
+        Answers.opened += 1
         self._delay = delay
         self._received = b""
         self._transport: Optional[asyncio.Transport] = None
@@ -46,7 +50,8 @@ class Answers(asyncio.Protocol):
         self._received += data
         while b"\r\n\r\n" in self._received:
             head, self._received = self._received.split(b"\r\n\r\n", 1)
-            body = ANSWERS.get(head.split(b" ", 2)[1])
+            path = head.split(b" ", 2)[1]
+            body = b"%d" % Answers.opened if path == b"/connections" else ANSWERS.get(path)
             reply = answer(body) if body is not None else b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
             if self._delay:
                 asyncio.get_running_loop().call_later(self._delay, self._send, reply)
@@ -68,4 +73,8 @@ async def serve(delay: float) -> None:
 
 
 if __name__ == "__main__":
+    with contextlib.suppress(ImportError):
+        import uvloop
+
+        uvloop.install()
     asyncio.run(serve(float(sys.argv[1]) / 1000 if len(sys.argv) > 1 else 0.0))
