@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import json
 import sys
-from typing import Dict, Optional
+from typing import Dict, Optional, cast
 
 USER = {
     "id": "7b555910-3c00-471c-bf02-cb30fd24fda4",
@@ -43,8 +43,7 @@ class Answers(asyncio.Protocol):
         self._transport: Optional[asyncio.Transport] = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         self._received += data
