@@ -287,8 +287,6 @@ class _BoundedSource:
         return _AnswerFile(self._sock, self._ahead)
 
 
-
-
 class BoundedResponse(HTTPResponse):
     """An answer read within the bounds of its call.
 

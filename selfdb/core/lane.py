@@ -11,10 +11,10 @@ from __future__ import annotations
 import http.client
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from types import FunctionType
-from typing import Any, Union
+from typing import Any, Union, cast
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -70,8 +70,8 @@ def _genuine(owner: type, name: str) -> Any:
     """The function itself if it is the library's own, else nothing that it could be equal to."""
     function = vars(owner).get(name)
     own = isinstance(function, FunctionType) and not hasattr(function, "__wrapped__")
-    home = vars(owner)["__init__"].__code__.co_filename
-    return function if own and function.__code__.co_filename == home else object()
+    home = cast(FunctionType, vars(owner)["__init__"])
+    return function if own and function.__code__.co_filename == home.__code__.co_filename else object()
 
 
 _ORIGINALS = tuple((owner, name, _genuine(owner, name)) for owner, name in _STACK)
