@@ -114,7 +114,7 @@ class Exchange:
                 with answer:
                     refusal = self._refusal(answer) if answer.status_code >= 400 else None
             except SelfDBError as error:
-                raise error.with_traceback(None) from error.__cause__  # the frames below hold headers and tokens
+                raise self._signed(error).with_traceback(None) from error.__cause__  # those frames hold tokens
             except Exception as error:  # noqa: BLE001 - nothing of the HTTP stack leaves the package
                 self._recover(error)
                 continue

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator, Mapping
 from functools import partial
 from types import FunctionType
-from typing import Any, Union, cast
+from typing import Any, Union
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -68,9 +68,9 @@ _STACK = (
 
 def _genuine(owner: type, name: str) -> Any:
     """The function itself if it is the library's own, else nothing that it could be equal to."""
-    function = vars(owner).get(name)
+    function: Any = vars(owner).get(name)
     own = isinstance(function, FunctionType) and not hasattr(function, "__wrapped__")
-    home = cast(FunctionType, vars(owner)["__init__"])
+    home: Any = vars(owner)["__init__"]
     return function if own and function.__code__.co_filename == home.__code__.co_filename else object()
 
 

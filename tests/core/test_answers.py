@@ -21,6 +21,8 @@ from tests.core.calls import API_KEY, GET, POST, HeldClock, reveals_nothing
 from tests.servers.replies import ReplyServer
 from tests.servers.scripted import ScriptedServer, close, drip, read, reply, send, stall
 
+pytestmark = pytest.mark.usefixtures("lane")
+
 SMALL = 64 * 1024
 
 

@@ -11,13 +11,14 @@ from typing import Any, Callable, Iterator, List
 import pytest
 
 from selfdb.core.clock import Deadline
-from selfdb.core.pool import Pool
 from selfdb.core.transport import Transport
 from selfdb.core.upload import Upload
 from selfdb.exceptions import APIConnectionError, APITimeoutError
 from tests.core.calls import GET, POST, HeldClock, reveals_nothing
 from tests.core.kit import wait_until
 from tests.servers.scripted import ScriptedServer, answer, drip, read, reply, send, stall
+
+pytestmark = pytest.mark.usefixtures("lane")
 
 DEADLINE = 0.4
 SLACK = 2.5  # what is promised is half a second; the machine that runs the tests may be busy
@@ -252,13 +253,13 @@ def test_a_deadline_that_passes_just_before_sending_sends_nothing(
 ) -> None:
     server = scripted()
     clock = HeldClock()
-    real = Pool.send
+    real = Transport.lane
 
-    def late(self: Pool, *args: Any, **kwargs: Any) -> Any:
+    def late(self: Transport) -> Any:
         clock.advance(60)
-        return real(self, *args, **kwargs)
+        return real(self)
 
-    monkeypatch.setattr(Pool, "send", late)
+    monkeypatch.setattr(Transport, "lane", late)
     with pytest.raises(APITimeoutError, match="the deadline of 60 s") as caught:
         connect(server, clock=clock).exchange(POST)
     assert caught.value.may_have_been_applied is False

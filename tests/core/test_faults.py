@@ -18,6 +18,8 @@ from tests.core.calls import ACCESS, API_KEY, GET, POST, SkippingClock, reveals_
 from tests.servers.process import free_port
 from tests.servers.scripted import ScriptedServer, close, read, reply, reset, send
 
+pytestmark = pytest.mark.usefixtures("lane")
+
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 GZIP = {"Content-Encoding": "gzip", "Connection": "close"}

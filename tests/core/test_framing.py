@@ -23,6 +23,8 @@ from selfdb.exceptions import APIConnectionError, NotFoundError
 from tests.core.calls import GET, POST, reveals_nothing
 from tests.servers.scripted import Peer, ScriptedServer, close, read, send
 
+pytestmark = pytest.mark.usefixtures("lane")
+
 Connect = Callable[..., Transport]
 Scripted = Callable[..., ScriptedServer]
 

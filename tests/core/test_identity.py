@@ -18,13 +18,10 @@ from tests.servers.replies import ReplyServer
 from tests.servers.scripted import Peer, ScriptedServer, read, reply
 
 
-@pytest.fixture(params=[False, True], ids=["our session", "their session"])
-def session(request: pytest.FixtureRequest) -> Iterator[Optional[requests.Session]]:
-    if not request.param:
-        yield None
-        return
-    with requests.Session() as theirs:
-        yield theirs
+@pytest.fixture
+def session(theirs: bool) -> Iterator[Optional[requests.Session]]:
+    with requests.Session() as made:
+        yield made if theirs else None
 
 
 @pytest.fixture(params=["HOME", "NETRC"])

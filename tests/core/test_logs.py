@@ -15,6 +15,8 @@ from tests.core.calls import GET, POST, SECRETS
 from tests.servers.process import free_port
 from tests.servers.replies import ReplyServer
 
+pytestmark = pytest.mark.usefixtures("lane")
+
 LINE = re.compile(r"(GET|POST) /things -> (\d{3}|failed) in \d+\.\d ms\Z")
 
 

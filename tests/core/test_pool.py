@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import queue
+import select
 import signal
 import threading
 import warnings
@@ -13,6 +14,7 @@ import pytest
 import requests
 
 from selfdb.core import http as http_module
+from selfdb.core import lane as lane_module
 from selfdb.core.clock import Deadline
 from selfdb.core.http import CALL, POOL_SIZE, Bounds, ClientSession, bounded
 from selfdb.core.pool import Pool
@@ -24,6 +26,8 @@ from tests.core.calls import GET, POST
 from tests.core.kit import Background, in_threads, wait_until
 from tests.servers.replies import ReplyServer
 from tests.servers.scripted import ScriptedServer, close, read, reply, stall
+
+pytestmark = pytest.mark.usefixtures("lane")
 
 
 def echoing(request: Any) -> Any:
@@ -184,19 +188,20 @@ def test_a_call_interrupted_by_a_signal_leaves_no_answer_behind(
 def test_a_call_interrupted_in_the_body_leaves_no_answer_behind(
     scripted: Callable[..., ScriptedServer], connect: Callable[..., Transport], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = http_module._BoundedReader.readinto
-    read_so_far = bytearray()
+    real, begun = http_module.set_timeout, threading.Event()
 
-    def interrupted(self: Any, buffer: Any) -> Any:
-        if read_so_far.endswith(b'"half'):
-            read_so_far.clear()
-            raise KeyboardInterrupt
-        count = real(self, buffer)
-        read_so_far.extend(bytes(buffer[:count]))
-        return count
+    def interrupted(sock: Any, *args: Any) -> None:
+        if http_module.CALL.now.sent:
+            assert begun.wait(20)
+            if not select.select([sock], [], [], 0)[0]:  # the half has been read
+                begun.clear()
+                monkeypatch.undo()
+                raise KeyboardInterrupt
+        real(sock, *args)
 
-    monkeypatch.setattr(http_module._BoundedReader, "readinto", interrupted)
-    half = [read(), reply(200, b'"half', length=12), lambda peer: peer.wait_for_close()]
+    for module in (http_module, lane_module):
+        monkeypatch.setattr(module, "set_timeout", interrupted)
+    half = [read(), reply(200, b'"half', length=12), lambda peer: begun.set(), lambda peer: peer.wait_for_close()]
     server = scripted(half, [read(), reply(200, b'"mine"')])
     transport = connect(server)
     with pytest.raises(KeyboardInterrupt):

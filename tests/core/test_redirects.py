@@ -16,6 +16,8 @@ from tests.core.calls import GET, POST, reveals_nothing, sent_headers
 from tests.servers.replies import ReplyServer
 from tests.servers.scripted import ScriptedServer, read, stall
 
+pytestmark = pytest.mark.usefixtures("lane")
+
 STATUSES = (301, 302, 303, 307, 308)
 HEAD = GET._replace(method="HEAD")
 KEEPING = (307, 308)

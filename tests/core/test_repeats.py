@@ -29,6 +29,8 @@ from tests.servers.process import free_port
 from tests.servers.replies import ReplyServer
 from tests.servers.scripted import Peer, ScriptedServer, close, read, reply
 
+pytestmark = pytest.mark.usefixtures("lane")
+
 WRITES = ("POST", "PUT", "PATCH", "DELETE")
 
 
@@ -353,6 +355,7 @@ def test_what_may_have_been_applied_once_stays_so(
         with monkeypatch.context() as patch:
             real = transport.pool.send
             urls = [server.url, nowhere, nowhere]
+            patch.setattr(transport.pool, "lane", lambda base: None)
             patch.setattr(
                 transport.pool,
                 "send",

@@ -39,13 +39,10 @@ def answering(replies: Callable[..., ReplyServer], context: Any) -> ReplyServer:
     return replies(lambda request: (200, {}, {}), tls=context)
 
 
-@pytest.fixture(params=[False, True], ids=["our session", "their session"])
-def session(request: pytest.FixtureRequest) -> Any:
-    if not request.param:
-        yield None
-        return
-    with requests.Session() as theirs:
-        yield theirs
+@pytest.fixture
+def session(theirs: bool) -> Any:
+    with requests.Session() as made:
+        yield made if theirs else None
 
 
 @pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])

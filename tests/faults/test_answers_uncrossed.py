@@ -23,7 +23,6 @@ LONGEST = 60_000  # bytes that a connection lives for, at most: about fifty exch
 
 
 @pytest.mark.timeout(3600 if soak.LONG else 120)
-@pytest.mark.parametrize("theirs", [False, True], ids=["our session", "their session"])
 def test_g02_no_answer_is_lost_or_crossed(
     theirs: bool, make_server: Callable[..., Any], tmp_path: Any, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -156,7 +156,6 @@ def make_call(db: SelfDB, call: str) -> None:
         db.tables.get("t")
 
 
-@pytest.mark.parametrize("theirs", [False, True], ids=["our session", "their session"])
 def test_g03_deadlines_are_kept(
     theirs: bool, scripted: Callable[..., ScriptedServer], tls: Tls, full_port: int, slow_names: None
 ) -> None:

@@ -25,6 +25,8 @@ from tests.core.calls import ACCESS, API_KEY, REFRESH, reveals_nothing
 from tests.faults import hostile
 from tests.servers.scripted import Peer, ScriptedServer
 
+pytestmark = pytest.mark.usefixtures("lane")
+
 CALLS = [case for case in SEED_CALLS if not case.realtime]
 LONGEST = 10.0
 """Seconds that no answer may hold a call; they take milliseconds."""

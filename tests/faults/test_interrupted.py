@@ -19,6 +19,8 @@ from tests.conftest import Tls
 from tests.core.calls import transport_to
 from tests.servers.replies import ReplyServer
 
+pytestmark = pytest.mark.usefixtures("lane")
+
 EVERY = soak.amount("SELFDB_INTERRUPTED_EVERY", here=37, long=1)
 """Every how many of the points."""
 

@@ -26,11 +26,6 @@ def _no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(RetryPolicy, "delay", lambda self, retry: 0.0)
 
 
-@pytest.fixture(params=[False, True], ids=["our session", "their session"])
-def theirs(request: pytest.FixtureRequest) -> bool:
-    return bool(request.param)
-
-
 @pytest.fixture
 def connect(theirs: bool) -> Iterator[Connect]:
     """``connect(server, **options)``: a client of a scripted server, on a session of ours or of the caller's."""

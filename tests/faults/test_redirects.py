@@ -58,14 +58,14 @@ class World:
         return CALLS[what](self.db)
 
 
-@pytest.fixture(params=["own session", "theirs"])
-def world(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+@pytest.fixture
+def world(theirs: bool, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    with requests.Session() as theirs:
-        theirs.auth = ("somebody", "canary-of-their-own")
-        theirs.cookies.set("theirs", "canary-cookie")
-        made = World(theirs if request.param == "theirs" else None)
+    with requests.Session() as session:
+        session.auth = ("somebody", "canary-of-their-own")
+        session.cookies.set("theirs", "canary-cookie")
+        made = World(session if theirs else None)
         with made.home, made.elsewhere, contextlib.closing(made.db):
             yield made
 

@@ -105,10 +105,10 @@ CALLS: Dict[str, Callable[[SelfDB], Any]] = {
 }
 
 
-@pytest.fixture(params=["own session", "theirs"])
-def session(request: pytest.FixtureRequest) -> Iterator[Optional[requests.Session]]:
-    with requests.Session() as theirs:
-        yield theirs if request.param == "theirs" else None
+@pytest.fixture
+def session(theirs: bool) -> Iterator[Optional[requests.Session]]:
+    with requests.Session() as made:
+        yield made if theirs else None
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from tests import soak
 from tests.faults.cuts import CutBench, Said
 from tests.servers.cutting import Cut
 from tests.support import Http
+from tests.ways import SHORT
 
 pytestmark = pytest.mark.timeout(3600 if soak.LONG else 120)
 
@@ -113,15 +114,17 @@ def inserting(table: Any, *, keyed: bool) -> Callable[[SelfDB, str], Any]:
     return insert
 
 
-@pytest.mark.parametrize("theirs", [False, True], ids=["our session", "their session"])
 @pytest.mark.parametrize("keyed", [False, True], ids=["plain", "keyed"])
-def test_g01_a_write_is_cut_at_every_byte(keyed: bool, theirs: bool, bench: Callable[..., Any]) -> None:
+def test_g01_a_write_is_cut_at_every_byte(
+    keyed: bool, theirs: bool, bench: Callable[..., Any], request: pytest.FixtureRequest
+) -> None:
     chance = soak.chance("cuts of writes")
     made, table = bench(theirs=theirs)
+    way = request.node.callspec.params["theirs"]
     insert = inserting(table, keyed=keyed)
     with made:
         lengths = made.lengths(insert, "warm--")
-        if theirs and not soak.LONG:
+        if way != SHORT and not soak.LONG:
             cuts = some_boundaries(lengths, chance, 100, ("reset", "end"))
         else:
             writes = soak.amount("SELFDB_CUT_WRITES", here=0, long=10_000)
@@ -132,7 +135,7 @@ def test_g01_a_write_is_cut_at_every_byte(keyed: bool, theirs: bool, bench: Call
         assert sums.done == sums.calls, "one effect, and its row came back"
     else:
         assert sums.of_them_done, "some of the answers that were cut off were of writes that had been done"
-    what = f"{'keyed' if keyed else 'plain'} POST, {'their' if theirs else 'our'} session"
+    what = f"{'keyed' if keyed else 'plain'} POST, {way}"
     soak.figure("G01", f"{what}, cut at {lengths[0]} + {lengths[1]} bytes: {sums}; none twice")
 
 
