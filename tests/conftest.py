@@ -16,6 +16,7 @@ from tests.servers.clock import FakeClock
 from tests.servers.postgres import PostgresCluster, PostgresUnavailable
 from tests.servers.replies import ReplyServer
 from tests.servers.scripted import ScriptedServer
+from tests.ways import lane, theirs  # noqa: F401 - fixtures
 
 API_KEY = "selfdb-key-of-the-tests"
 
