@@ -26,8 +26,6 @@ from tests.servers.process import free_port
 from tests.servers.replies import ReplyServer
 from tests.servers.scripted import ScriptedServer, close, read, reply
 
-pytestmark = pytest.mark.usefixtures("lane")
-
 FRESH = Tokens("fresh-access-token", "fresh-refresh-token")
 
 

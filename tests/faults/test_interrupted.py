@@ -18,11 +18,12 @@ from tests import soak
 from tests.conftest import Tls
 from tests.core.calls import transport_to
 from tests.servers.replies import ReplyServer
-
-pytestmark = pytest.mark.usefixtures("lane")
+from tests.ways import ORDINARY, SHORT
 
 EVERY = soak.amount("SELFDB_INTERRUPTED_EVERY", here=37, long=1)
-"""Every how many of the points."""
+"""Every how many of the points of an ordinary call."""
+POINTS = {SHORT: 350, ORDINARY: 1200}
+"""That a call has at least."""
 
 #: Not `requests`: where `Session.send` has caught the end of its generator of redirects, CPython 3.11 never lets go of
 #: a frame that a tracer interrupts, nor of the answer and the socket in it.
@@ -60,7 +61,7 @@ class Point:
 @pytest.mark.parametrize("method", ["GET", "POST"])
 @pytest.mark.parametrize("secure", [False, True], ids=["tcp", "tls"])
 def test_g02_an_interrupt_at_any_point_crosses_no_answer(
-    method: str, secure: bool, tls: Tls, replies: Callable[..., ReplyServer]
+    method: str, secure: bool, lane: str, tls: Tls, replies: Callable[..., ReplyServer]
 ) -> None:
     def echo(request: Any) -> Any:
         return 200, {}, json.dumps(request.target).encode()
@@ -77,7 +78,8 @@ def test_g02_an_interrupt_at_any_point_crosses_no_answer(
         request = Request(method, "/echo", f"?number={number}", body, content_type)
         assert transport.exchange(request).json() == f"/echo?number={number}"
 
-    points = EVERY if EVERY == 1 else 1 + soak.chance(f"interrupts of {method}").randrange(EVERY)
+    every = max(1, EVERY * POINTS[lane] // POINTS[ORDINARY])
+    points = every if every == 1 else 1 + soak.chance(f"interrupts of {method}").randrange(every)
     interrupted = 0
     try:
         ask()
@@ -92,11 +94,12 @@ def test_g02_an_interrupt_at_any_point_crosses_no_answer(
             assert transport.pool.budget.left == 500, point.where
             if point.left > 0:
                 break  # that call was over before it came there
-            points += EVERY
-        assert interrupted > (1000 if EVERY == 1 else 20)
+            points += every
+        assert interrupted >= POINTS[lane] // every - 1
         assert threading.active_count() <= before + 2  # a server's thread or two may still be on their way out
         soak.figure(
-            "G02", f"{method} {'TLS' if secure else 'TCP'}: interrupted at {interrupted} points, 0 answers crossed"
+            "G02",
+            f"{method} {'TLS' if secure else 'TCP'}, {lane}: interrupted at {interrupted} points, 0 answers crossed",
         )
     finally:
         transport.pool.close()
