@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import os
@@ -12,7 +13,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Callable, Dict, Iterable, Iterator, List, Mapping, Tuple
+from typing import Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple
 
 HERE = Path(__file__).parent
 SDK = "sdk-0.0.5"
@@ -24,6 +25,9 @@ RELEASES = {"httpx": ("httpx",), "aiohttp": ("aiohttp",), SDK: ("selfdb==0.0.5",
 Figures = Dict[str, float]
 Rounds = Dict[str, List[Figures]]
 """The figures of each round, by peer."""
+
+Results = Dict[str, Rounds]
+"""The rounds of each question."""
 
 
 @contextlib.contextmanager
@@ -122,3 +126,36 @@ def show(title: str, rounds: Rounds, columns: Iterable[Tuple[str, str, float, st
             cells.append(f"{f'{middle} [{low} {high}]':>28}")
         lines.append(f"  {name:<26}" + "".join(cells))
     return "\n".join(lines)
+
+
+@contextlib.contextmanager
+def kept(environments: Optional[Path]) -> Iterator[Path]:
+    """The folder of the peers' environments; one that goes again if none was named."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = (environments or Path(temporary)).resolve()
+        folder.mkdir(parents=True, exist_ok=True)
+        yield folder
+
+
+def parser_of(name: str, about: Optional[str], rounds: int) -> argparse.ArgumentParser:
+    """What every benchmark may be told."""
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks {name}", description=about)
+    parser.add_argument("--rounds", type=int, default=rounds)
+    parser.add_argument("--environments", type=Path, help="a folder to keep the peers' environments in")
+    parser.add_argument("--json", type=Path, help="a file for all figures")
+    return parser
+
+
+def save(results: Results, file: Optional[Path]) -> None:
+    """Write every figure to ``file``, if there is one."""
+    if file is not None:
+        file.write_text(json.dumps(results, indent=1), encoding="utf-8")
+
+
+def run(
+    name: str, about: Optional[str], arguments: List[str], measure: Callable[[int, Path], Results], rounds: int = 9
+) -> None:
+    """A benchmark that needs to be told nothing of its own."""
+    options = parser_of(name, about, rounds).parse_args(arguments)
+    with kept(options.environments) as environments:
+        save(measure(options.rounds, environments), options.json)
