@@ -1,9 +1,8 @@
 """A realtime server that costs next to nothing: joins are answered, and events sent as they were made before.
 
 Run as a program it prints its port, and ends with its standard input. A WebSocket that joins a topic, with frames of
-either version, has events sent to it when a plain connection to the same port says a line of "TOPIC COUNT RATE": as fast
-as they are taken, or RATE of them a second, each with the time of its sending, of the clock that `time.monotonic_ns`
-reads.
+either version, has events sent to it when a plain connection to the same port says a line of "TOPIC COUNT RATE": as
+fast as they are taken, or RATE of them a second, each with the time of its sending by `time.monotonic_ns`.
 """
 
 from __future__ import annotations

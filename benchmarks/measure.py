@@ -19,7 +19,16 @@ HERE = Path(__file__).parent
 SDK = "sdk-0.0.5"
 """The published asynchronous SDK, whose package bears the name of this one, so that it needs an environment."""
 
-RELEASES = {"httpx": ("httpx",), "aiohttp": ("aiohttp",), SDK: ("selfdb==0.0.5",), "websockets": ("websockets",)}
+BARE = "bare"
+"""What this client stands on and nothing else, as its users install it; an environment for work adds to every start."""
+
+RELEASES = {
+    "httpx": ("httpx",),
+    "aiohttp": ("aiohttp",),
+    SDK: ("selfdb==0.0.5",),
+    "websockets": ("websockets",),
+    BARE: ("requests>=2.32.3", "urllib3>=2.6", "pydantic>=2.8", "websocket-client>=1.9"),
+}
 """What each peer has installed, in an environment of its own."""
 
 Figures = Dict[str, float]
@@ -84,6 +93,19 @@ def timed(call: Callable[[], object], times: int) -> Figures:
     for _ in range(times):
         call()
     return {"cpu": (time.process_time() - cpu) / times, "wall": (time.perf_counter() - wall) / times}
+
+
+def whole(command: List[str], **environment: str) -> Figures:
+    """Seconds of CPU and of wall time of a process, from its start to its end, which has to be a good one."""
+    variables = {**os.environ, **environment}
+    variables.pop("PYTHONDONTWRITEBYTECODE", None)  # what is compiled stays so, as where it is installed
+    wall = time.perf_counter()
+    child = os.posix_spawn(command[0], command, variables)
+    _, status, used = os.wait4(child, 0)
+    wall = time.perf_counter() - wall
+    if status:
+        raise RuntimeError(f"{command!r} ended with the status {status}")
+    return {"cpu": used.ru_utime + used.ru_stime, "wall": wall}
 
 
 def elsewhere(process: subprocess.Popen[str], question: str) -> Callable[[], Figures]:

@@ -31,7 +31,16 @@ ANSWERS: Dict[str, object] = {
     "/users/me": USER,
     "/users/": [{**USER, "email": f"u{number}@example.com"} for number in range(100)],
     f"/tables/{TABLE}/data": page(100),
+    "/users/token": {},
 }
+
+WRITES: Dict[str, str] = {
+    f"/tables/{TABLE}/data": f"return 201 '{json.dumps(ROW)}';",
+    "/users/token": "return 200 '{}';".format(
+        json.dumps({"access_token": "bench-access", "refresh_token": "bench-refresh", "token_type": "bearer"})
+    ),
+}
+"""What a POST is answered with."""
 
 
 class Server(NamedTuple):
@@ -74,8 +83,8 @@ def _locations(folder: Path) -> str:
     for number, (path, answer) in enumerate(ANSWERS.items()):
         file = folder / f"{number}.json"
         file.write_text(json.dumps(answer), encoding="utf-8")
-        inserted = f"if ($request_method = POST) {{ return 201 '{json.dumps(ROW)}'; }}" if path.endswith("data") else ""
-        parts.append(f"location = {path} {{ {inserted} root {folder}; rewrite ^ /{file.name} break; }}")
+        written = f"if ($request_method = POST) {{ {WRITES[path]} }}" if path in WRITES else ""
+        parts.append(f"location = {path} {{ {written} root {folder}; rewrite ^ /{file.name} break; }}")
     return "\n    ".join(parts)
 
 

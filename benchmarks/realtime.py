@@ -1,4 +1,4 @@
-"""Events of 265 bytes, decoded, normalised, delivered: ``python -m benchmarks realtime``. Events a second, CPU of each."""
+"""Events of 265 bytes, decoded, normalised and delivered, by the second: ``python -m benchmarks realtime``."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """One realtime client under measurement, in a process of its own: ``python realtime_peer.py NAME PORT TOPIC``.
 
-Reads lines of "rate COUNT WINDOWS" and "latency COUNT RATE" and answers each with a line of JSON. Every event comes to a
-callback, or out of a loop that decodes it, as the row that was inserted; one that is missing ends the process.
+Reads lines of "rate COUNT WINDOWS" and "latency COUNT RATE" and answers each with a line of JSON. Every event comes
+to a callback, or out of a loop that decodes it, as the row that was inserted; one that is missing ends the process.
 """
 
 from __future__ import annotations
