@@ -1,4 +1,4 @@
-"""A whole script: start, log in, insert one row, end: ``python -m benchmarks cron``. CPU and wall time of the process."""
+"""A whole script: start, log in, insert one row, end: ``python -m benchmarks cron``. CPU and wall time."""
 
 from __future__ import annotations
 
