@@ -16,7 +16,7 @@ COLUMNS = (("p50", "p50 us", 1e6, ".0f"), ("p99", "p99 us", 1e6, ".0f"), ("cpu",
 
 def measure(rounds: int, environments: Path) -> Results:
     """The rounds of every client."""
-    with turns_of(list(PEERS), f"latency {COUNT} {RATE}", environments) as turns:
+    with turns_of(dict.fromkeys(PEERS, f"latency {COUNT} {RATE}"), environments) as turns:
         results = {"latency": in_turns(turns, rounds)}
     print(show(f"latency: {RATE} events a second, from sending to callback", results["latency"], COLUMNS), flush=True)
     return results

@@ -124,16 +124,9 @@ def in_turns(turns: Mapping[str, Callable[[], Figures]], rounds: int) -> Rounds:
     return results
 
 
-def median(rounds: Rounds, name: str, figure: str) -> float:
-    """The middle of what ``name`` reached."""
-    return statistics.median(figures[figure] for figures in rounds[name])
-
-
-def ratio(rounds: Rounds, ours: str, theirs: str, figure: str) -> float:
-    """The median of the ratios within each round: what the machine did to one round it did to both."""
-    return statistics.median(
-        mine[figure] / yours[figure] for mine, yours in zip(rounds[ours], rounds[theirs]) if yours[figure]
-    )
+def ratios(rounds: Rounds, ours: str, theirs: str, figure: str) -> List[float]:
+    """The ratio within each round: what the machine did to one round it did to both."""
+    return [mine[figure] / yours[figure] for mine, yours in zip(rounds[ours], rounds[theirs]) if yours[figure]]
 
 
 def show(title: str, rounds: Rounds, columns: Iterable[Tuple[str, str, float, str]]) -> str:

@@ -87,7 +87,8 @@ def measure(rounds: int, threads: int, seconds: float, delay: float) -> Rounds:
         def opened() -> int:
             return int(counting.get(url + "/connections").text)
 
-        opened()
+        for call in calls.values():
+            crowd(call, threads, 0.5, opened)  # a pool opens what it needs: what is opened later was dropped
         turns: Dict[str, Callable[[], Figures]] = {
             name: (lambda call=call: crowd(call, threads, seconds, opened))  # type: ignore[misc]
             for name, call in calls.items()
