@@ -31,6 +31,8 @@ ROW = {"id": "4b1c1a52-8a4e-4b36-9b6f-1f8b8b5f3a55", "title": "a row", "n": 7, "
 joined: Dict[str, Tuple[socket.socket, int]] = {}
 """By topic: the connection that joined it last, and the version of its frames."""
 
+joining = threading.Condition()
+
 
 def wrapped(text: bytes) -> bytes:
     """A whole message of text, as a server sends it."""
@@ -57,8 +59,10 @@ def insertion(version: int, topic: str) -> bytes:
 
 
 def send(topic: str, count: int, rate: float) -> None:
-    """Send ``count`` events."""
-    sock, version = joined[topic]
+    """Send ``count`` events, once somebody has joined."""
+    with joining:
+        joining.wait_for(lambda: topic in joined)
+        sock, version = joined[topic]
     message = insertion(version, topic)
     if not rate:
         block = message * BLOCK
@@ -121,7 +125,9 @@ def channels(sock: socket.socket, request: bytes) -> None:
         reply = {"status": "ok", "response": {}}
         sock.sendall(wrapped(text_of(version, topic, "phx_reply", reply, ref, join_ref)))
         if event == "phx_join":
-            joined[topic] = (sock, version)
+            with joining:
+                joined[topic] = (sock, version)
+                joining.notify_all()
 
 
 def connection(sock: socket.socket) -> None:

@@ -90,7 +90,6 @@ class Published:
         self._client._http.access_token = TOKEN  # there is no other way to it but a login
         await self._client.realtime.connect()
         await self._client.realtime.channel(topic).on("INSERT", self._came).subscribe()
-        await self._asyncio.sleep(0.2)  # its join does not wait for the answer
 
     def _came(self, payload: Any) -> None:
         self._take(payload.new)
