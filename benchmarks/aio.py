@@ -55,11 +55,14 @@ def measure(
             name = f"aio: {concurrency} at a time"
             results[name] = in_turns(turns, rounds)
             print(show(name, results[name], COLUMNS), flush=True)
-        hops = stack.enter_context(peer("hop", "aio_peer.py", environments, "hop", url))
-        results[HOP] = in_turns(
-            {f"{n} at a time": (lambda n=n: turn(hops, n, seconds / 4, server.pid)) for n in (1, 1000)},  # type: ignore[misc]
-            rounds,
-        )
+        turns = {}
+        for name, title in (("hop", "selfdb"), ("hop asyncio", "asyncio")):
+            process = stack.enter_context(peer(name, "aio_peer.py", environments, name, url))
+            for n in (1, 1000):
+                turns[f"{title}, {n} at a time"] = lambda process=process, n=n: turn(  # type: ignore[misc]
+                    process, n, seconds / 4, server.pid
+                )
+        results[HOP] = in_turns(turns, rounds)
         print(show("aio: an empty function, to a worker's thread and back", results[HOP], HOPS), flush=True)
     return results
 

@@ -90,28 +90,35 @@ async def measure(call: Call, concurrency: int, seconds: float) -> Dict[str, flo
 
 async def main(name: str, url: str) -> None:
     """One client, or what lies between it and its threads."""
-    if name == "hop":
-        await serve(hops)
+    if name.startswith("hop"):
+        submit = hop_of(name)
+        await serve(lambda concurrency, seconds: hops(submit, concurrency, seconds))
         return
     async with call_of(name, url) as call:
         await serve(lambda concurrency, seconds: measure(call, concurrency, seconds))
 
 
-async def hops(concurrency: int, seconds: float) -> Dict[str, float]:
-    """An empty function on the threads that calls are made on: ``concurrency`` asked for, then all waited for."""
-    from selfdb.core.executor import Executor
-
-    executor = Executor(asyncio.get_running_loop())
+async def hops(submit: Callable[[], Awaitable[Any]], concurrency: int, seconds: float) -> Dict[str, float]:
+    """An empty function on another thread and back: ``concurrency`` asked for, then all waited for."""
     done = 0
     wall, cpu = time.perf_counter(), time.process_time()
     while time.perf_counter() - wall < seconds:
-        jobs = [executor.submit(_nothing, (), {}) for _ in range(concurrency)]
-        for job in jobs:
-            await job.future
+        for future in [submit() for _ in range(concurrency)]:
+            await future
         done += concurrency
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    executor.close()
     return {"done": done, "failed": 0, "wall": wall, "cpu": cpu, "lag_p99": 0.0}
+
+
+def hop_of(name: str) -> Callable[[], Awaitable[Any]]:
+    """What makes one hop: on our own worker threads, or on asyncio's."""
+    loop = asyncio.get_running_loop()
+    if name == "hop asyncio":
+        return lambda: loop.run_in_executor(None, _nothing)
+    from selfdb.core.executor import Executor
+
+    executor = Executor(loop)
+    return lambda: executor.submit(_nothing, (), {}).future
 
 
 def _nothing() -> None:

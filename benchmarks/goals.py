@@ -92,7 +92,7 @@ GOALS: List[Goal] = [
         )
         for n in (10, 100, 1000)
     ),
-    Goal("aio", _AIO, "hop, loaded, us", _value("aio: hop", "cpu", MICROSECONDS, "1000 at a time"), True, 4.0),
+    Goal("aio", _AIO, "hop, loaded, us", _value("aio: hop", "cpu", MICROSECONDS, "selfdb, 1000 at a time"), True, 4.0),
     Goal("realtime", _EVENTS, "x published SDK", _ratio("realtime", SDK, "rate"), False, 2.5, 4.0),
     Goal("realtime", _EVENTS, "x websockets", _ratio("realtime", "websockets", "rate"), False, 2.0),
     Goal("latency", _LATE, "p50 x published SDK", _ratio("latency", SDK, "p50"), True, 0.7, 0.6),
