@@ -59,6 +59,9 @@ def measure(rounds: int, environments: Path, mib: int = 1024) -> Results:
         for file, size in ((small, MIB), (large, mib * MIB)):
             with file.open("wb") as empty:
                 empty.truncate(size)  # holes: no disk is measured
+            with file.open("rb") as whole:
+                while whole.read(MIB):  # and no cache that is filled
+                    pass
         for way in ("up", "down"):
             turns: Dict[str, Callable[[], Figures]] = {}
             for name in ("selfdb", "requests"):
