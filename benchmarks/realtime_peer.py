@@ -162,8 +162,8 @@ class Raw:
         opened = websocket.create_connection(_url(port))
         opened.send(_join(topic))
         opened.recv()
-        self.close = opened.close
-        self._sock: socket.socket = opened.sock
+        assert opened.sock is not None
+        self.close, self._sock = opened.close, opened.sock
 
     def deliver(self, send: Callable[[], None], count: int, take: Take) -> None:
         send()
