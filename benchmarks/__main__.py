@@ -5,7 +5,20 @@ from __future__ import annotations
 import importlib
 import sys
 
-NAMES = ("aio", "calls", "mutants", "soak", "threads")
+NAMES = (
+    "aio",
+    "calls",
+    "cron",
+    "latency",
+    "mutants",
+    "realtime",
+    "report",
+    "server",
+    "soak",
+    "start",
+    "threads",
+    "transfer",
+)
 
 if len(sys.argv) < 2 or sys.argv[1] not in NAMES:
     raise SystemExit(f"usage: python -m benchmarks {{{','.join(NAMES)}}} [--help]")

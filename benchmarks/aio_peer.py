@@ -89,16 +89,52 @@ async def measure(call: Call, concurrency: int, seconds: float) -> Dict[str, flo
 
 
 async def main(name: str, url: str) -> None:
-    """Serve measurements until standard input ends."""
+    """One client, or what lies between it and its threads."""
+    if name.startswith("hop"):
+        submit = hop_of(name)
+        await serve(lambda concurrency, seconds: hops(submit, concurrency, seconds))
+        return
     async with call_of(name, url) as call:
-        await measure(call, 10, 0.2)
-        print("ready", flush=True)
-        while True:
-            line = await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
-            if not line.strip():
-                return
-            concurrency, seconds = line.split()
-            print(json.dumps(await measure(call, int(concurrency), float(seconds))), flush=True)
+        await serve(lambda concurrency, seconds: measure(call, concurrency, seconds))
+
+
+async def hops(submit: Callable[[], Awaitable[Any]], concurrency: int, seconds: float) -> Dict[str, float]:
+    """An empty function on another thread and back: ``concurrency`` asked for, then all waited for."""
+    done = 0
+    wall, cpu = time.perf_counter(), time.process_time()
+    while time.perf_counter() - wall < seconds:
+        for future in [submit() for _ in range(concurrency)]:
+            await future
+        done += concurrency
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    return {"done": done, "failed": 0, "wall": wall, "cpu": cpu, "lag_p99": 0.0}
+
+
+def hop_of(name: str) -> Callable[[], Awaitable[Any]]:
+    """What makes one hop: on our own worker threads, or on asyncio's."""
+    loop = asyncio.get_running_loop()
+    if name == "hop asyncio":
+        return lambda: loop.run_in_executor(None, _nothing)
+    from selfdb.core.executor import Executor
+
+    executor = Executor(loop)
+    return lambda: executor.submit(_nothing, (), {}).future
+
+
+def _nothing() -> None:
+    """What a hop does where it has come to."""
+
+
+async def serve(answer: Callable[[int, float], Awaitable[Dict[str, float]]]) -> None:
+    """Serve measurements until standard input ends."""
+    await answer(10, 0.2)
+    print("ready", flush=True)
+    while True:
+        line = await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
+        if not line.strip():
+            return
+        concurrency, seconds = line.split()
+        print(json.dumps(await answer(int(concurrency), float(seconds))), flush=True)
 
 
 if __name__ == "__main__":

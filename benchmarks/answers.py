@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import sys
-from typing import Dict, Optional, cast
+from typing import Dict, Optional, Tuple, cast
 
 USER = {
     "id": "7b555910-3c00-471c-bf02-cb30fd24fda4",
@@ -22,17 +23,45 @@ USER = {
     "updated_at": "2026-01-01T00:00:00Z",
 }
 
-ANSWERS: Dict[bytes, bytes] = {b"/users/me": json.dumps(USER).encode()}
+TABLE = "0c4c4b8e-6a3a-4d0f-9a58-0f7f5a3b6a11"
+ROW = {"id": "4b1c1a52-8a4e-4b36-9b6f-1f8b8b5f3a55", "title": "a row of about two hundred bytes", "n": 7, "done": False}
+ROW["note"] = "x" * (200 - len(json.dumps({**ROW, "note": ""})))
+PAIR = {"access_token": "bench-access", "refresh_token": "bench-refresh", "token_type": "bearer"}
 
 
-def answer(body: bytes) -> bytes:
+def page(rows: int) -> Dict[str, object]:
+    """A page of ``rows`` rows of about a hundred bytes each."""
+    data = [{"id": f"{number:036d}", "title": f"row {number}", "n": number, "done": False} for number in range(rows)]
+    return {"data": data, "total": rows, "page": 1, "page_size": rows, "metadata": None}
+
+
+READS: Dict[str, object] = {
+    "/users/me": USER,
+    "/users/": [{**USER, "email": f"u{number}@example.com"} for number in range(100)],
+    f"/tables/{TABLE}/data": page(100),
+}
+"""What a GET is answered with, by path."""
+
+WRITES: Dict[str, Tuple[int, object]] = {f"/tables/{TABLE}/data": (201, ROW), "/users/token": (200, PAIR)}
+"""What a POST is answered with, by path, and the status."""
+
+
+def answer(body: bytes, status: int = 200) -> bytes:
     """A whole answer with ``body`` as JSON."""
-    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
-    return head % len(body) + body
+    head = b"HTTP/1.1 %d OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    return head % (status, len(body)) + body
+
+
+MADE: Dict[Tuple[bytes, bytes], bytes] = {
+    **{(b"GET", path.encode()): answer(json.dumps(body).encode()) for path, body in READS.items()},
+    **{(b"POST", path.encode()): answer(json.dumps(body).encode(), code) for path, (code, body) in WRITES.items()},
+}
+NOT_FOUND = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
+LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]+)", re.IGNORECASE)
 
 
 class Answers(asyncio.Protocol):
-    """One connection. Requests have no body and come one at a time, or several in one piece."""
+    """One connection. Requests come one at a time, or several in one piece; bodies are not looked at."""
 
     opened = 0
 
@@ -48,10 +77,17 @@ class Answers(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._received += data
         while b"\r\n\r\n" in self._received:
-            head, self._received = self._received.split(b"\r\n\r\n", 1)
-            path = head.split(b" ", 2)[1]
-            body = b"%d" % Answers.opened if path == b"/connections" else ANSWERS.get(path)
-            reply = answer(body) if body is not None else b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
+            head, rest = self._received.split(b"\r\n\r\n", 1)
+            method, target, _ = head.split(b" ", 2)
+            if method != b"GET":
+                told = LENGTH.search(head)
+                length = int(told.group(1)) if told else 0
+                if len(rest) < length:
+                    return
+                rest = rest[length:]
+            self._received = rest
+            path = target.partition(b"?")[0]
+            reply = answer(b"%d" % Answers.opened) if path == b"/connections" else MADE.get((method, path), NOT_FOUND)
             if self._delay:
                 asyncio.get_running_loop().call_later(self._delay, self._send, reply)
             else:

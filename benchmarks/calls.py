@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import http.client
 import json
 import socket
 import ssl
-import tempfile
 from pathlib import Path
 from typing import Any, Callable, Dict, List
 from urllib.parse import urlsplit
@@ -19,7 +17,7 @@ import urllib3
 from selfdb import SelfDB
 from selfdb.models import TableDataResponse, UserRead
 
-from .measure import SDK, Figures, Rounds, elsewhere, in_turns, peer, show, timed
+from .measure import SDK, Figures, Results, elsewhere, in_turns, kept, parser_of, peer, save, show, timed
 from .nginx import TABLE, Server, static_server
 
 KEY = "bench-key-0123456789"
@@ -139,9 +137,9 @@ QUESTIONS: Dict[str, Any] = {
 """By name: the calls, and how many make a turn."""
 
 
-def measure(rounds: int, environments: Path, names: List[str]) -> Dict[str, Rounds]:
+def measure(rounds: int, environments: Path, names: List[str]) -> Results:
     """The rounds of each question."""
-    results: Dict[str, Rounds] = {}
+    results: Results = {}
     with static_server() as server, contextlib.ExitStack() as outer:
         published = outer.enter_context(peer(SDK, "sdk_calls.py", environments, server.url, TABLE))
         for name in names:
@@ -163,15 +161,8 @@ def measure(rounds: int, environments: Path, names: List[str]) -> Dict[str, Roun
 
 def main(arguments: List[str]) -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks calls", description=__doc__)
+    parser = parser_of("calls", __doc__, 11)
     parser.add_argument("questions", nargs="*", help=f"of {', '.join(QUESTIONS)}; all if there is none")
-    parser.add_argument("--rounds", type=int, default=11)
-    parser.add_argument("--environments", type=Path, help="a folder to keep the peers' environments in")
-    parser.add_argument("--json", type=Path, help="a file for all figures")
     options = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = (options.environments or Path(temporary)).resolve()
-        folder.mkdir(parents=True, exist_ok=True)
-        results = measure(options.rounds, folder, options.questions or list(QUESTIONS))
-    if options.json:
-        options.json.write_text(json.dumps(results, indent=1), encoding="utf-8")
+    with kept(options.environments) as environments:
+        save(measure(options.rounds, environments, options.questions or list(QUESTIONS)), options.json)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import os
@@ -12,18 +13,30 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Callable, Dict, Iterable, Iterator, List, Mapping, Tuple
+from typing import Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple
 
 HERE = Path(__file__).parent
 SDK = "sdk-0.0.5"
 """The published asynchronous SDK, whose package bears the name of this one, so that it needs an environment."""
 
-RELEASES = {"httpx": ("httpx",), "aiohttp": ("aiohttp",), SDK: ("selfdb==0.0.5",), "websockets": ("websockets",)}
+BARE = "bare"
+"""What this client stands on and nothing else, as its users install it; an environment for work adds to every start."""
+
+RELEASES = {
+    "httpx": ("httpx",),
+    "aiohttp": ("aiohttp",),
+    SDK: ("selfdb==0.0.5",),
+    "websockets": ("websockets",),
+    BARE: ("requests>=2.32.3", "urllib3>=2.6", "pydantic>=2.8", "websocket-client>=1.9"),
+}
 """What each peer has installed, in an environment of its own."""
 
 Figures = Dict[str, float]
 Rounds = Dict[str, List[Figures]]
 """The figures of each round, by peer."""
+
+Results = Dict[str, Rounds]
+"""The rounds of each question."""
 
 
 @contextlib.contextmanager
@@ -82,6 +95,19 @@ def timed(call: Callable[[], object], times: int) -> Figures:
     return {"cpu": (time.process_time() - cpu) / times, "wall": (time.perf_counter() - wall) / times}
 
 
+def whole(command: List[str], **environment: str) -> Figures:
+    """Seconds of CPU and of wall time of a process, from its start to its end, which has to be a good one."""
+    variables = {**os.environ, **environment}
+    variables.pop("PYTHONDONTWRITEBYTECODE", None)  # what is compiled stays so, as where it is installed
+    wall = time.perf_counter()
+    child = os.posix_spawn(command[0], command, variables)
+    _, status, used = os.wait4(child, 0)
+    wall = time.perf_counter() - wall
+    if status:
+        raise RuntimeError(f"{command!r} ended with the status {status}")
+    return {"cpu": used.ru_utime + used.ru_stime, "wall": wall}
+
+
 def elsewhere(process: subprocess.Popen[str], question: str) -> Callable[[], Figures]:
     """A turn that another process takes."""
     return lambda: json.loads(ask(process, question))
@@ -98,16 +124,9 @@ def in_turns(turns: Mapping[str, Callable[[], Figures]], rounds: int) -> Rounds:
     return results
 
 
-def median(rounds: Rounds, name: str, figure: str) -> float:
-    """The middle of what ``name`` reached."""
-    return statistics.median(figures[figure] for figures in rounds[name])
-
-
-def ratio(rounds: Rounds, ours: str, theirs: str, figure: str) -> float:
-    """The median of the ratios within each round: what the machine did to one round it did to both."""
-    return statistics.median(
-        mine[figure] / yours[figure] for mine, yours in zip(rounds[ours], rounds[theirs]) if yours[figure]
-    )
+def ratios(rounds: Rounds, ours: str, theirs: str, figure: str) -> List[float]:
+    """The ratio within each round: what the machine did to one round it did to both."""
+    return [mine[figure] / yours[figure] for mine, yours in zip(rounds[ours], rounds[theirs]) if yours[figure]]
 
 
 def show(title: str, rounds: Rounds, columns: Iterable[Tuple[str, str, float, str]]) -> str:
@@ -122,3 +141,36 @@ def show(title: str, rounds: Rounds, columns: Iterable[Tuple[str, str, float, st
             cells.append(f"{f'{middle} [{low} {high}]':>28}")
         lines.append(f"  {name:<26}" + "".join(cells))
     return "\n".join(lines)
+
+
+@contextlib.contextmanager
+def kept(environments: Optional[Path]) -> Iterator[Path]:
+    """The folder of the peers' environments; one that goes again if none was named."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = (environments or Path(temporary)).resolve()
+        folder.mkdir(parents=True, exist_ok=True)
+        yield folder
+
+
+def parser_of(name: str, about: Optional[str], rounds: int) -> argparse.ArgumentParser:
+    """What every benchmark may be told."""
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks {name}", description=about)
+    parser.add_argument("--rounds", type=int, default=rounds)
+    parser.add_argument("--environments", type=Path, help="a folder to keep the peers' environments in")
+    parser.add_argument("--json", type=Path, help="a file for all figures")
+    return parser
+
+
+def save(results: Results, file: Optional[Path]) -> None:
+    """Write every figure to ``file``, if there is one."""
+    if file is not None:
+        file.write_text(json.dumps(results, indent=1), encoding="utf-8")
+
+
+def run(
+    name: str, about: Optional[str], arguments: List[str], measure: Callable[[int, Path], Results], rounds: int = 9
+) -> None:
+    """A benchmark that needs to be told nothing of its own."""
+    options = parser_of(name, about, rounds).parse_args(arguments)
+    with kept(options.environments) as environments:
+        save(measure(options.rounds, environments), options.json)

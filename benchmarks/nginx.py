@@ -11,27 +11,12 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Dict, Iterator, NamedTuple
+from typing import Iterator, NamedTuple
 
-from .answers import USER
+from .answers import READS, TABLE, WRITES
 from .measure import HERE, ask, running
 
-TABLE = "0c4c4b8e-6a3a-4d0f-9a58-0f7f5a3b6a11"
-ROW = {"id": "4b1c1a52-8a4e-4b36-9b6f-1f8b8b5f3a55", "title": "a row of about two hundred bytes", "n": 7, "done": False}
-ROW["note"] = "x" * (200 - len(json.dumps({**ROW, "note": ""})))
-
-
-def page(rows: int) -> Dict[str, object]:
-    """A page of ``rows`` rows of about a hundred bytes each."""
-    data = [{"id": f"{number:036d}", "title": f"row {number}", "n": number, "done": False} for number in range(rows)]
-    return {"data": data, "total": rows, "page": 1, "page_size": rows, "metadata": None}
-
-
-ANSWERS: Dict[str, object] = {
-    "/users/me": USER,
-    "/users/": [{**USER, "email": f"u{number}@example.com"} for number in range(100)],
-    f"/tables/{TABLE}/data": page(100),
-}
+__all__ = ["TABLE", "Server", "static_server"]
 
 
 class Server(NamedTuple):
@@ -71,17 +56,20 @@ def _ports(count: int) -> list[int]:
 def _locations(folder: Path) -> str:
     """An answer is a file, for nginx takes no long text; a write's is short."""
     parts = []
-    for number, (path, answer) in enumerate(ANSWERS.items()):
+    for number, path in enumerate({**READS, **WRITES}):
         file = folder / f"{number}.json"
-        file.write_text(json.dumps(answer), encoding="utf-8")
-        inserted = f"if ($request_method = POST) {{ return 201 '{json.dumps(ROW)}'; }}" if path.endswith("data") else ""
-        parts.append(f"location = {path} {{ {inserted} root {folder}; rewrite ^ /{file.name} break; }}")
+        file.write_text(json.dumps(READS.get(path)), encoding="utf-8")
+        written = ""
+        if path in WRITES:
+            status, answer = WRITES[path]
+            written = f"if ($request_method = POST) {{ return {status} '{json.dumps(answer)}'; }}"
+        parts.append(f"location = {path} {{ {written} root {folder}; rewrite ^ /{file.name} break; }}")
     return "\n    ".join(parts)
 
 
 @contextlib.contextmanager
 def static_server() -> Iterator[Server]:
-    """nginx with `ANSWERS`; the benchmark's own server, without TLS, where nginx is missing."""
+    """nginx with `READS` and `WRITES`; the benchmark's own server, without TLS, where nginx is missing."""
     program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
     if program is None:
         with running([sys.executable, str(HERE / "answers.py")]) as process:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import json
 import sys
 import threading
 import time
-from pathlib import Path
 from typing import Callable, Dict, List
 
 import requests
@@ -17,7 +14,7 @@ from requests.adapters import HTTPAdapter
 
 from selfdb import SelfDB
 
-from .measure import HERE, Figures, Rounds, ask, in_turns, running, show
+from .measure import HERE, Figures, Results, ask, in_turns, parser_of, running, save, show
 
 COLUMNS = (
     ("rate", "calls/s", 1, ".0f"),
@@ -65,7 +62,7 @@ def crowd(call: Callable[[], object], threads: int, seconds: float, opened: Call
     }
 
 
-def measure(rounds: int, threads: int, seconds: float, delay: float) -> Rounds:
+def measure(rounds: int, threads: int, seconds: float, delay: float) -> Results:
     """The rounds of each client."""
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(running([sys.executable, str(HERE / "answers.py"), str(delay)]))
@@ -87,24 +84,23 @@ def measure(rounds: int, threads: int, seconds: float, delay: float) -> Rounds:
         def opened() -> int:
             return int(counting.get(url + "/connections").text)
 
-        opened()
+        for call in calls.values():
+            crowd(call, threads, 0.5, opened)  # a pool opens what it needs: what is opened later was dropped
         turns: Dict[str, Callable[[], Figures]] = {
             name: (lambda call=call: crowd(call, threads, seconds, opened))  # type: ignore[misc]
             for name, call in calls.items()
         }
-        return in_turns(turns, rounds)
+        results = {"threads": in_turns(turns, rounds)}
+    print(show(f"{threads} threads, server of {delay:g} ms", results["threads"], COLUMNS), flush=True)
+    return results
 
 
 def main(arguments: List[str]) -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks threads", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser = parser_of("threads", __doc__, 5)
     parser.add_argument("--threads", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement")
     parser.add_argument("--delay", type=float, default=5.0, help="milliseconds before each answer of the server")
-    parser.add_argument("--json", type=Path, help="a file for all figures")
     options = parser.parse_args(arguments)
-    rounds = measure(options.rounds, options.threads, options.seconds, options.delay)
-    print(show(f"{options.threads} threads, server of {options.delay:g} ms", rounds, COLUMNS))
-    if options.json:
-        options.json.write_text(json.dumps(rounds, indent=1), encoding="utf-8")
+    results = measure(options.rounds, options.threads, options.seconds, options.delay)
+    save(results, options.json)
