@@ -28,6 +28,10 @@ from .waits import END, Waiting, waiting, work
 __all__ = ["BLOCK_SIZE", "Download", "DownloadTarget", "SupportsWrite", "check_target", "read_all", "save"]
 
 BLOCK_SIZE = 256 * 1024
+"""Bytes that a loop over a stream gets at a time, unless it asks for others."""
+
+LARGE_BLOCK_SIZE = 1024 * 1024
+"""Bytes at a time where nobody sees them but who writes them away: fewer steps for as many bytes."""
 """Bytes a block, unless the caller asks for others: larger ones are no faster, smaller ones are slower."""
 
 _LENGTH = re.compile(r"[0-9]{1,18}\Z")
@@ -67,7 +71,7 @@ class Download:
         transport: Transport,
         request: Request,
         *,
-        block_size: int = BLOCK_SIZE,
+        block_size: int = LARGE_BLOCK_SIZE,
         max_bytes: int | None = None,
         progress: Progress | None = None,
     ) -> None:

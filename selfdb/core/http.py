@@ -377,12 +377,14 @@ class _BoundedHTTPConnection(HTTPConnection):
             self.connect()
         sock: Any = self.sock
         rest = memoryview(data)
+        # A plain socket takes what there is room for and says how much that was; TLS takes all or waits.
+        size = len(rest) if type(sock) is socket.socket else SEND_SIZE
         with interruptible(partial(shut_down, sock)):
             while rest:
                 # `sendall` has one time-out for all of it, which a peer that takes it slowly but surely would break.
                 set_timeout(sock, bounds.read, bounds.deadline)
                 bounds.sent = True
-                rest = rest[sock.send(rest[:SEND_SIZE]) :]
+                rest = rest[sock.send(rest[:size]) :]
 
 
 class _BoundedHTTPSConnection(_BoundedHTTPConnection, HTTPSConnection):

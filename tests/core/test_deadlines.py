@@ -304,7 +304,13 @@ def test_uploads_and_streams_have_no_deadline_unless_given(
         clock.advance(3600)
         peer.reply(200, b"{}")
 
-    transport = connect(scripted([pass_time] * 3), clock=clock)
+    def pass_time_in_the_middle(peer: Any) -> None:
+        peer.read_request()
+        clock.advance(3600)
+        peer.reply(200, b"{", length=2)
+        peer.wait_for_close()
+
+    transport = connect(scripted([pass_time, pass_time, pass_time_in_the_middle]), clock=clock)
     assert transport.exchange(POST._replace(body=Upload(b"x"))).status_code == 200
     assert transport.open(GET).read(9) == b"{}"
     with pytest.raises(APITimeoutError):
