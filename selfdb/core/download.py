@@ -32,7 +32,6 @@ BLOCK_SIZE = 256 * 1024
 
 LARGE_BLOCK_SIZE = 1024 * 1024
 """Bytes at a time where nobody sees them but who writes them away: fewer steps for as many bytes."""
-"""Bytes a block, unless the caller asks for others: larger ones are no faster, smaller ones are slower."""
 
 _LENGTH = re.compile(r"[0-9]{1,18}\Z")
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)\Z")
