@@ -166,6 +166,9 @@ def _known_role(value: Any) -> Any:
 
 RoleToSend = Annotated[Optional[UserRole], BeforeValidator(_known_role)]
 
+# Through Python: pydantic 2.13 asks `_missing_` for ``None`` whatever text it read from JSON.
+RoleToRead = Annotated[UserRole, BeforeValidator(UserRole)]
+
 
 class UserCreate(CreateModel):
     """A new user. ``email``, ``password``, ``firstName`` and ``lastName`` are required; only an ADMIN sets ``role``."""
@@ -193,7 +196,7 @@ class UserRead(ResponseModel):
 
     id: str
     email: str
-    role: UserRole = UserRole.USER
+    role: RoleToRead = UserRole.USER
     firstName: Optional[str] = Field(default=None, validation_alias=_either("firstName", "first_name"))
     lastName: Optional[str] = Field(default=None, validation_alias=_either("lastName", "last_name"))
     isActive: bool = Field(default=True, validation_alias=_either("isActive", "is_active"))

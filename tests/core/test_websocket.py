@@ -138,13 +138,14 @@ def test_fragments_and_pings_in_between(scripted: Scripted, owner_of: OwnerOf) -
         ws = accept(peer)
         ws.raw(frame(TEXT, b"a", final=False) + frame(PING, b"one") + frame(CONTINUATION, b"b") + frame(PING, b""))
         ws.raw(frame(0xA, b"nobody asked"))
+        ws.send(TEXT, b"behind them")
         assert ws.receive() == (TEXT, b"end")
         pongs.append(ws.pongs)
 
     owner = owner_of(scripted(handler))
     link = owner.open()
-    wait_until(lambda: bool(owner.messages))
-    assert owner.messages == [(TEXT, b"ab")]
+    wait_until(lambda: len(owner.messages) == 2)
+    assert owner.messages == [(TEXT, b"ab"), (TEXT, b"behind them")]
     link.send("end")
     wait_until(lambda: bool(pongs))
     assert pongs == [[b"one", b""]]
