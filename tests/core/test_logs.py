@@ -8,6 +8,8 @@ from typing import Any, Callable, List
 
 import pytest
 
+from selfdb.core.clock import Deadline
+from selfdb.core.http import Bounds, bounded
 from selfdb.core.transport import Transport
 from selfdb.core.upload import Upload
 from selfdb.exceptions import APIConnectionError, SelfDBError
@@ -64,3 +66,25 @@ def test_nothing_is_printed(replies: Callable[..., ReplyServer], connect: Callab
     with pytest.raises(SelfDBError):
         connect(replies([(500, {}, {})])).exchange(GET)
     assert capfd.readouterr() == ("", "")
+
+
+def test_what_urllib3_says_of_our_calls_shows_nothing_of_them(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "urllib3")
+    log = logging.getLogger("urllib3.connectionpool")
+
+    def say() -> None:
+        try:
+            raise ValueError("canary-of-the-answer")
+        except ValueError as error:
+            log.warning("%s %s %d", "/things?search=canary-of-the-query", error, 3, exc_info=True)
+
+    with bounded(Bounds(None, None, Deadline(None))):
+        say()
+        log.warning("%(only)s", {"only": "a mapping is no list of arguments"})
+    assert [record.getMessage() for record in caplog.records] == [
+        "/things ValueError 3",
+        "a mapping is no list of arguments",
+    ]
+    assert "canary" not in caplog.text
+    say()  # what others do with it is theirs
+    assert "canary-of-the-query" in caplog.text
