@@ -72,6 +72,4 @@ def _calls(run: Callable[[], object]) -> int:
 def about(work: Work, known: Work) -> None:
     """Fail where ``work`` is more than ``known`` by a tenth, or less: a figure too high hides what comes next."""
     for name, is_now, was in zip(Work._fields, work, known):
-        assert abs(is_now - was) <= was * SLACK, (
-            f"{name}: {is_now}, not {was}; if that is right, note it"
-        )
+        assert abs(is_now - was) <= was * SLACK, f"{name}: {is_now}, not {was}; if that is right, note it"
