@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Union
+from typing import TYPE_CHECKING, Any, Union
 
+from . import models
 from .core.arguments import is_token
 from .core.clock import Deadline
 from .core.encoding import encode_json
@@ -17,14 +18,16 @@ from .core.tokens import Tokens
 from .core.transport import Transport
 from .core.urls import Id, key_of
 from .exceptions import AuthenticationError, InvalidRequestError, NotSignedInError, SelfDBError
-from .models import LogoutResponse, TokenPair, UserCreate, UserDeleteResponse, UserRead, UserUpdate
+
+if TYPE_CHECKING:
+    from .models import LogoutResponse, TokenPair, UserCreate, UserDeleteResponse, UserRead, UserUpdate
 
 __all__ = ["Auth", "RawAuth", "RawUsers", "Users", "renew_session"]
 
-_USER = one(UserRead, "user")
-_USERS = list_of(UserRead, "data", "items", "users")
-_PAIR = one(TokenPair)
-_LOGGED_OUT = one(LogoutResponse)
+_USER = one(lambda: models.UserRead, "user")
+_USERS = list_of(lambda: models.UserRead, "data", "items", "users")
+_PAIR = one(lambda: models.TokenPair)
+_LOGGED_OUT = one(lambda: models.LogoutResponse)
 
 _NO_LOGOUT_ROUTE = frozenset({404, 405})
 
@@ -39,7 +42,7 @@ def _pair(response: Response) -> TokenPair:
 
 
 def _logged_out(response: Response) -> LogoutResponse:
-    return _LOGGED_OUT(response) if response.content else LogoutResponse()
+    return _LOGGED_OUT(response) if response.content else models.LogoutResponse()
 
 
 def _token_request(path: str, body: Mapping[str, str], secret: str) -> Request:
@@ -83,7 +86,7 @@ class Users(Namespace):
 
         ``POST /users/``
         """
-        user = UserCreate.of(payload)
+        user = models.UserCreate.of(payload)
         del payload  # as in `Auth.login`
         request = writing("POST", "/users/", user.wire(), key=idempotency_key, secrets=(user.password,))
         return self._call(request, _USER)
@@ -149,7 +152,7 @@ class Users(Namespace):
 
         ``PATCH /users/{user_id}``
         """
-        changes = UserUpdate.of(payload)
+        changes = models.UserUpdate.of(payload)
         del payload  # as in `Auth.login`
         request = writing(
             "PATCH",
@@ -169,7 +172,7 @@ class Users(Namespace):
         ``DELETE /users/{user_id}``
         """
         request = writing("DELETE", f"/users/{key_of(user_id, 'user_id', 'me', 'count')}", key=idempotency_key)
-        return self._call(request, deletion(UserDeleteResponse, "User", user_id))
+        return self._call(request, deletion(lambda: models.UserDeleteResponse, "User", user_id))
 
 
 class Auth(Namespace):

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
 
+from . import models
 from .auth import Auth, RawAuth, renew_session
 from .core.clock import SYSTEM_CLOCK, Deadline
 from .core.http import Verify
@@ -28,7 +29,6 @@ from .exceptions import (
     RateLimitError,
     SelfDBError,
 )
-from .models import SystemStatus
 from .storage import RawStorage, Storage, UploadRoute
 from .tables import RawTables, Tables
 from .tables.dialect import Dialect
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     import requests
     from typing_extensions import Self
 
+    from .models import SystemStatus
     from .realtime import Realtime
 
 __all__ = ["RawSelfDB", "SelfDB"]
@@ -55,7 +56,7 @@ _RESERVED = frozenset(
         "connection",
     }
 )
-_STATUS = one(SystemStatus)
+_STATUS = one(lambda: models.SystemStatus)
 
 _LOCAL_PATIENCE = 10.0
 """Seconds that ``SelfDB.local`` waits for a server that is only just starting, or stopping, on the same folder."""

@@ -22,12 +22,17 @@ from selfdb.exceptions import (
     PermissionDeniedError, RateLimitError, RealtimeError, RedirectError, ResponseTooLargeError, SelfDBError,
     UnprocessableEntityError,
 )
-from selfdb.models import (
-    BucketCreate, BucketDeleteResponse, BucketResponse, BucketUpdate, ColumnDefinition, ColumnUpdate, FileDataResponse,
-    FileDeleteResponse, FileResponse, FileUploadResponse, LogoutResponse, RealtimePayload, RowDeleteResponse,
-    StorageStatsResponse, SystemStatus, TableCreate, TableDataResponse, TableDeleteResponse, TableRead, TableUpdate,
-    TokenPair, UserCreate, UserDeleteResponse, UserRead, UserUpdate,
+from selfdb.models.base import SystemStatus
+from selfdb.models.events import RealtimePayload
+from selfdb.models.storage import (
+    BucketCreate, BucketDeleteResponse, BucketResponse, BucketUpdate, FileDataResponse, FileDeleteResponse,
+    FileResponse, FileUploadResponse, StorageStatsResponse,
 )
+from selfdb.models.tables import (
+    ColumnDefinition, ColumnUpdate, RowDeleteResponse, TableCreate, TableDataResponse, TableDeleteResponse, TableRead,
+    TableUpdate,
+)
+from selfdb.models.users import LogoutResponse, TokenPair, UserCreate, UserDeleteResponse, UserRead, UserUpdate
 from selfdb.realtime.handlers import Callback
 from selfdb.tables.data import Row
 from types import TracebackType
