@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from .. import models
 from ..core.arguments import text, whole_number
-from ..core.bulk import BulkProgress, BulkReport, run_many
 from ..core.marks import blocking
 from ..core.namespace import Namespace, mapping_of, raw, reading, writing
 from ..core.parsing import deletion, one
@@ -16,6 +15,7 @@ from ..core.urls import Id, key_of, segment
 from .query import TableDataQueryBuilder, page_query
 
 if TYPE_CHECKING:
+    from ..core.bulk import BulkProgress, BulkReport
     from ..models import RowDeleteResponse, TableDataResponse
 
 __all__ = ["RawTableData", "TableData"]
@@ -171,6 +171,8 @@ class TableData(Namespace):
             ``rows`` has no length.
         :returns: an outcome for each row: done, refused, or unknown (it may have been applied).
         """
+        from ..core.bulk import run_many
+
         single = TableData(self._transport)
         key_of(table_id, "table_id")
         threads = whole_number(concurrency, "concurrency", 1, 64)
@@ -187,6 +189,8 @@ class TableData(Namespace):
         progress: BulkProgress | None = None,
     ) -> BulkReport[RowDeleteResponse]:
         """Delete many rows, one call each, a few at a time. Arguments and report as for :meth:`insert_many`."""
+        from ..core.bulk import run_many
+
         single = TableData(self._transport)
         key_of(table_id, "table_id")
         text(id_column, "id_column", 100)
