@@ -402,9 +402,6 @@ class RowIterator(Generic[_RowT]):
     def pages(self) -> AsyncIterator[TableDataResponse[_RowT]]: ...
 
 class SelfDB:
-    auth: Auth
-    tables: Tables
-    storage: Storage
     def __init__(
         self,
         base_url: str | None = None,
@@ -433,6 +430,12 @@ class SelfDB:
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc_value: BaseException | None, traceback: TracebackType | None
     ) -> None: ...
+    @property
+    def auth(self) -> Auth: ...
+    @property
+    def tables(self) -> Tables: ...
+    @property
+    def storage(self) -> Storage: ...
     @property
     def realtime(self) -> Realtime: ...
     @property
