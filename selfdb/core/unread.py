@@ -1,4 +1,4 @@
-"""A value that is made when somebody looks at it, where making it at once would cost more than the call it is of."""
+"""A model that is made when somebody looks at it, where making it at once would cost more than the call it is of."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ T = TypeVar("T")
 
 
 def unread(make: Callable[[], T]) -> T:
-    """What ``make`` returns, which is called once: when anything of the value is asked for.
+    """The model that ``make`` returns, which is called once: when anything of it is asked for.
 
-    Only for a ``make`` that is certain not to fail. Until then and afterwards the value is told from what it stands
-    for by ``type()`` alone: for ``isinstance``, ``==``, ``copy``, ``pickle`` and whatever else looks, it is that.
+    Only for a ``make`` that is certain not to fail. What stands for the model is told from it by ``type()`` alone: for
+    ``isinstance``, ``==``, ``copy``, ``pickle`` and pydantic itself it is that model.
     """
     return cast(T, _Unread(make))
 
@@ -37,7 +37,7 @@ class _Unread:
     def __delattr__(self, name: str) -> None:
         delattr(_made(self), name)
 
-    # ... but for these, which it looks for in the type.
+    # ... but for these, which it looks for in the type. They are those that a model has.
     def __repr__(self) -> str:
         return repr(_made(self))
 
@@ -49,6 +49,9 @@ class _Unread:
 
     def __hash__(self) -> int:
         return hash(_made(self))
+
+    def __bool__(self) -> bool:
+        return bool(_made(self))
 
     def __iter__(self) -> Iterator[Any]:
         return iter(_made(self))
