@@ -94,6 +94,13 @@ assert type(pickle.loads(pickle.dumps(pair))) is TokenPair
         after(USUAL.format(url=server.url, then=then))
 
 
+def test_an_event_loop_waits_for_no_import() -> None:
+    parts = {f"selfdb.{name}" for name in ("auth", "tables", "storage", "realtime", "core.download")}
+    assert {*parts, *(f"selfdb.models.{name}" for name in MODELS), "pydantic"} <= set(
+        after("from selfdb.aio import SelfDB")["modules"]
+    )
+
+
 def test_the_server_needs_nothing_of_the_client() -> None:
     seen = after("import selfdb.server; selfdb.server.LocalServer")
     assert {"selfdb.client", "selfdb.core", "selfdb.auth", "requests", "websocket"} & set(seen["modules"]) == set()
