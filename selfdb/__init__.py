@@ -14,13 +14,12 @@ Names are loaded when they are first used: importing the package is cheap.
 
 from __future__ import annotations
 
-import logging
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
 from ._version import __version__
 
+TYPE_CHECKING = False  # as type checkers take it; `typing` itself would be most of what importing this package costs
 if TYPE_CHECKING:
+    from typing import Any
+
     from .client import SelfDB
     from .core.bulk import BulkReport, Outcome, OutcomeStatus
     from .core.response import RawResponse
@@ -88,12 +87,12 @@ _HOMES = {
 }
 """Where a name lives; every other one of ``__all__`` is an exception."""
 
-logging.getLogger(__name__).addHandler(logging.NullHandler())
-
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
     value = getattr(import_module(f".{_HOMES.get(name, 'exceptions')}", __name__), name)
     globals()[name] = value  # the next look finds it without coming here
     return value

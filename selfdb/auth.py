@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
-from typing import Any, Union
+from typing import TYPE_CHECKING, Any, Union
 
+from . import models
 from .core.arguments import is_token
 from .core.clock import Deadline
 from .core.encoding import encode_json
@@ -15,31 +17,67 @@ from .core.request import Request
 from .core.response import Response
 from .core.tokens import Tokens
 from .core.transport import Transport
+from .core.unread import unread
 from .core.urls import Id, key_of
 from .exceptions import AuthenticationError, InvalidRequestError, NotSignedInError, SelfDBError
-from .models import LogoutResponse, TokenPair, UserCreate, UserDeleteResponse, UserRead, UserUpdate
+
+if TYPE_CHECKING:
+    from .models import LogoutResponse, TokenPair, UserCreate, UserDeleteResponse, UserRead, UserUpdate
 
 __all__ = ["Auth", "RawAuth", "RawUsers", "Users", "renew_session"]
 
-_USER = one(UserRead, "user")
-_USERS = list_of(UserRead, "data", "items", "users")
-_PAIR = one(TokenPair)
-_LOGGED_OUT = one(LogoutResponse)
+_USER = one(lambda: models.UserRead, "user")
+_USERS = list_of(lambda: models.UserRead, "data", "items", "users")
+_PAIR = one(lambda: models.TokenPair)
+_LOGGED_OUT = one(lambda: models.LogoutResponse)
 
 _NO_LOGOUT_ROUTE = frozenset({404, 405})
 
 
 def _pair(response: Response) -> TokenPair:
+    """The pair as the model that users get.
+
+    Most never look at it, and pydantic takes as long to import as the HTTP stack does. So a program that has not
+    imported it, and thus has no class that it could compare with, gets a pair that is made when it is looked at.
+    """
+    _tokens(response)
+    if "pydantic" in sys.modules or _ordinary(response) is None:
+        return _PAIR(response)
+    return unread(lambda: _PAIR(response))
+
+
+def _tokens(response: Response) -> Tokens:
     """The pair, whose access token every later request is to carry in its head."""
-    pair = _PAIR(response)
-    for token in (pair.access_token, pair.refresh_token):
+    tokens = _ordinary(response)
+    if tokens is None:
+        pair = _PAIR(response)
+        tokens = Tokens(pair.access_token, pair.refresh_token)
+    for token in tokens:
         if token is not None and not is_token(token):
+            del tokens, token  # tools that show the variables of a traceback find no token in ours
             raise response.unusable("holds a token that is none")
-    return pair
+    return tokens
+
+
+def _ordinary(response: Response) -> Tokens | None:
+    """The pair in an answer of just the types that the model has; ``None`` for any other, which it has to judge."""
+    body = response.json()
+    if not isinstance(body, dict):
+        return None
+    access, refresh, user = body.get("access_token"), body.get("refresh_token"), body.get("user")
+    kind, seconds = body.get("token_type", ""), body.get("expires_in")
+    if not isinstance(access, str) or not isinstance(refresh, (str, type(None))):
+        return None
+    # Half a character, which JSON can hold, is no text to pydantic.
+    texts = [kind, *(user if isinstance(user, dict) else ())]
+    if not all(isinstance(text, str) and text.isascii() for text in texts):
+        return None
+    fits = type(seconds) in (int, type(None)) and isinstance(user, (dict, type(None)))
+    return Tokens(access, refresh) if fits else None
 
 
 def _logged_out(response: Response) -> LogoutResponse:
-    return _LOGGED_OUT(response) if response.content else LogoutResponse()
+    return _LOGGED_OUT(response) if response.content else models.LogoutResponse()
 
 
 def _token_request(path: str, body: Mapping[str, str], secret: str) -> Request:
@@ -57,8 +95,7 @@ def _refresh_request(refresh_token: str) -> Request:
 
 def renew_session(transport: Transport, refresh_token: str, deadline: Deadline) -> Tokens:
     """Exchange a refresh token for a new pair (``POST /users/token/refresh``); what the transport renews with."""
-    pair = _pair(transport.exchange(_refresh_request(refresh_token), deadline))
-    return Tokens(pair.access_token, pair.refresh_token)
+    return _tokens(transport.exchange(_refresh_request(refresh_token), deadline))
 
 
 def _secret_text(value: Any, what: str) -> str:
@@ -83,7 +120,7 @@ class Users(Namespace):
 
         ``POST /users/``
         """
-        user = UserCreate.of(payload)
+        user = models.UserCreate.of(payload)
         del payload  # as in `Auth.login`
         request = writing("POST", "/users/", user.wire(), key=idempotency_key, secrets=(user.password,))
         return self._call(request, _USER)
@@ -149,7 +186,7 @@ class Users(Namespace):
 
         ``PATCH /users/{user_id}``
         """
-        changes = UserUpdate.of(payload)
+        changes = models.UserUpdate.of(payload)
         del payload  # as in `Auth.login`
         request = writing(
             "PATCH",
@@ -169,7 +206,7 @@ class Users(Namespace):
         ``DELETE /users/{user_id}``
         """
         request = writing("DELETE", f"/users/{key_of(user_id, 'user_id', 'me', 'count')}", key=idempotency_key)
-        return self._call(request, deletion(UserDeleteResponse, "User", user_id))
+        return self._call(request, deletion(lambda: models.UserDeleteResponse, "User", user_id))
 
 
 class Auth(Namespace):
@@ -199,8 +236,7 @@ class Auth(Namespace):
 
     def _sign_in(self, request: Request) -> TokenPair:
         response = self._transport.exchange(request)
-        pair = _pair(response)
-        self._transport.keeper.set(Tokens(pair.access_token, pair.refresh_token))
+        self._transport.keeper.set(_tokens(response))
         return self._call.result(response, _pair)
 
     @blocking
@@ -238,9 +274,9 @@ class Auth(Namespace):
             except SelfDBError as error:
                 refused.append(error)
                 raise
-            pair = _pair(response)
+            fresh = _tokens(response)
             came.append(response)
-            return Tokens(pair.access_token, pair.refresh_token)
+            return fresh
 
         seconds = self._transport.options.deadline
         try:

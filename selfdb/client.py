@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
 
-from .auth import Auth, RawAuth, renew_session
+from . import models
 from .core.clock import SYSTEM_CLOCK, Deadline
 from .core.http import Verify
 from .core.marks import blocking
@@ -28,10 +28,6 @@ from .exceptions import (
     RateLimitError,
     SelfDBError,
 )
-from .models import SystemStatus
-from .storage import RawStorage, Storage, UploadRoute
-from .tables import RawTables, Tables
-from .tables.dialect import Dialect
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -39,7 +35,12 @@ if TYPE_CHECKING:
     import requests
     from typing_extensions import Self
 
+    from .auth import Auth
+    from .models import SystemStatus
     from .realtime import Realtime
+    from .storage import Storage, UploadRoute
+    from .tables import Tables
+    from .tables.dialect import Dialect
 
 __all__ = ["RawSelfDB", "SelfDB"]
 
@@ -55,7 +56,7 @@ _RESERVED = frozenset(
         "connection",
     }
 )
-_STATUS = one(SystemStatus)
+_STATUS = one(lambda: models.SystemStatus)
 
 _LOCAL_PATIENCE = 10.0
 """Seconds that ``SelfDB.local`` waits for a server that is only just starting, or stopping, on the same folder."""
@@ -115,19 +116,19 @@ class SelfDB:
         )
         pool = Pool(session, verify)
         keeper = TokenKeeper(session_store, binding_of(str(base.origin) + base.prefix, key))
-        self._renewer = renew_session if auto_refresh else None
+        self._renewer = _renew_session if auto_refresh else None
         self._owned_server: Any = None
         transport = Transport(pool, base, {"X-API-Key": key}, keeper, options, self._renewer)
-        self._assemble(transport, Dialect(), UploadRoute())
+        self._assemble(transport, _Learnt())
 
-    def _assemble(self, transport: Transport, dialect: Dialect, route: UploadRoute) -> None:
+    def _assemble(self, transport: Transport, learnt: _Learnt) -> None:
         self._transport = transport
-        self._dialect = dialect
-        self._route = route
+        self._learnt = learnt
         self._call = Caller(transport)
-        self.auth = Auth(transport)
-        self.tables = Tables(transport, dialect)
-        self.storage = Storage(transport, route)
+        # Each is imported and made when it is first used: few programs need all, and many clones need one.
+        self._auth: Auth | None = None
+        self._tables: Tables | None = None
+        self._storage: Storage | None = None
 
     def _derived(self, **changes: Any) -> Self:
         """A client of the same pool with parts of the transport exchanged; closing it closes nothing else."""
@@ -142,7 +143,7 @@ class SelfDB:
         clone = object.__new__(type(self))
         clone._owned_server = None
         clone._renewer = self._renewer
-        clone._assemble(Transport(mine.pool, mine.base, mine.identity, **parts), self._dialect, self._route)
+        clone._assemble(Transport(mine.pool, mine.base, mine.identity, **parts), self._learnt)
         return clone
 
     @classmethod
@@ -224,6 +225,36 @@ class SelfDB:
     def __reduce__(self) -> Any:
         # Its secrets would be in the pickle, and its connections could not be.
         raise TypeError("a SelfDB client cannot be pickled; make one in each process, or share it across a fork")
+
+    @property
+    def auth(self) -> Auth:
+        """Signing in and out, and the users of the server."""
+        auth = self._auth
+        if auth is None:
+            from .auth import Auth
+
+            auth = self._auth = Auth(self._transport)
+        return auth
+
+    @property
+    def tables(self) -> Tables:
+        """Tables, their columns and their rows."""
+        tables = self._tables
+        if tables is None:
+            from .tables import Tables
+
+            tables = self._tables = Tables(self._transport, self._learnt.dialect)
+        return tables
+
+    @property
+    def storage(self) -> Storage:
+        """Buckets, and the files in them."""
+        storage = self._storage
+        if storage is None:
+            from .storage import Storage
+
+            storage = self._storage = Storage(self._transport, self._learnt.route)
+        return storage
 
     @property
     def realtime(self) -> Realtime:
@@ -324,7 +355,7 @@ class SelfDB:
     @property
     def with_raw_response(self) -> RawSelfDB:
         """The same calls with whole answers: see :class:`~selfdb.core.response.RawResponse`."""
-        return RawSelfDB(self._transport, self._dialect, self._route)
+        return RawSelfDB(self._transport, self._learnt)
 
     @blocking
     def status(self) -> SystemStatus:
@@ -385,11 +416,42 @@ class RawSelfDB:
     """The namespaces of :class:`SelfDB` with whole answers. Calls that make several exchanges (``iter``,
     ``insert_many``, queries, streams) have no such form."""
 
-    def __init__(self, transport: Transport, dialect: Dialect, route: UploadRoute) -> None:
+    def __init__(self, transport: Transport, learnt: _Learnt) -> None:
+        from .auth import Auth, RawAuth
+        from .storage import RawStorage, Storage
+        from .tables import RawTables, Tables
+
         call = RawCaller(transport)
         self.auth = RawAuth(Auth(transport, call))
-        self.tables = RawTables(Tables(transport, dialect, call))
-        self.storage = RawStorage(Storage(transport, route, call))
+        self.tables = RawTables(Tables(transport, learnt.dialect, call))
+        self.storage = RawStorage(Storage(transport, learnt.route, call))
+
+
+class _Learnt:
+    """What a client and its clones have learnt about their server, by the namespace that is the first to need it."""
+
+    def __init__(self) -> None:
+        self._parts: dict[str, Any] = {}
+
+    @property
+    def dialect(self) -> Dialect:
+        """The way in which it speaks of tables."""
+        from .tables.dialect import Dialect
+
+        return self._parts.setdefault("dialect", Dialect())  # type: ignore[no-any-return]
+
+    @property
+    def route(self) -> UploadRoute:
+        """Where it takes uploads."""
+        from .storage import UploadRoute
+
+        return self._parts.setdefault("route", UploadRoute())  # type: ignore[no-any-return]
+
+
+def _renew_session(transport: Transport, refresh_token: str, deadline: Deadline) -> Tokens:
+    from .auth import renew_session
+
+    return renew_session(transport, refresh_token, deadline)
 
 
 def _status_request() -> Any:

@@ -20,6 +20,7 @@ from typing import Any
 
 import selfdb
 
+from .. import models as _models
 from ..core.asynchronous import Opened as _Opened
 from ..core.asynchronous import awaitable as _awaitable
 
@@ -58,6 +59,8 @@ __all__ = sorted({*selfdb.__all__, *HOMES, "Opened"})
 
 def __getattr__(name: str) -> Any:
     value: Any
+    if name == "SelfDB":
+        _load()
     if name == "Opened":
         value = _Opened
     elif name in HOMES:
@@ -68,6 +71,14 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = value  # the next look finds it without coming here
     return value
+
+
+def _load() -> None:
+    """Import what the blocking client leaves for its first calls: an event loop is not to wait for that."""
+    for home in {*HOMES.values()}:
+        import_module(f"..{home}", __name__)
+    for model in _models.__all__:
+        getattr(_models, model)
 
 
 def __dir__() -> list[str]:

@@ -22,12 +22,17 @@ from selfdb.exceptions import (
     PermissionDeniedError, RateLimitError, RealtimeError, RedirectError, ResponseTooLargeError, SelfDBError,
     UnprocessableEntityError,
 )
-from selfdb.models import (
-    BucketCreate, BucketDeleteResponse, BucketResponse, BucketUpdate, ColumnDefinition, ColumnUpdate, FileDataResponse,
-    FileDeleteResponse, FileResponse, FileUploadResponse, LogoutResponse, RealtimePayload, RowDeleteResponse,
-    StorageStatsResponse, SystemStatus, TableCreate, TableDataResponse, TableDeleteResponse, TableRead, TableUpdate,
-    TokenPair, UserCreate, UserDeleteResponse, UserRead, UserUpdate,
+from selfdb.models.base import SystemStatus
+from selfdb.models.events import RealtimePayload
+from selfdb.models.storage import (
+    BucketCreate, BucketDeleteResponse, BucketResponse, BucketUpdate, FileDataResponse, FileDeleteResponse,
+    FileResponse, FileUploadResponse, StorageStatsResponse,
 )
+from selfdb.models.tables import (
+    ColumnDefinition, ColumnUpdate, RowDeleteResponse, TableCreate, TableDataResponse, TableDeleteResponse, TableRead,
+    TableUpdate,
+)
+from selfdb.models.users import LogoutResponse, TokenPair, UserCreate, UserDeleteResponse, UserRead, UserUpdate
 from selfdb.realtime.handlers import Callback
 from selfdb.tables.data import Row
 from types import TracebackType
@@ -397,9 +402,6 @@ class RowIterator(Generic[_RowT]):
     def pages(self) -> AsyncIterator[TableDataResponse[_RowT]]: ...
 
 class SelfDB:
-    auth: Auth
-    tables: Tables
-    storage: Storage
     def __init__(
         self,
         base_url: str | None = None,
@@ -428,6 +430,12 @@ class SelfDB:
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc_value: BaseException | None, traceback: TracebackType | None
     ) -> None: ...
+    @property
+    def auth(self) -> Auth: ...
+    @property
+    def tables(self) -> Tables: ...
+    @property
+    def storage(self) -> Storage: ...
     @property
     def realtime(self) -> Realtime: ...
     @property

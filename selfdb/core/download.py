@@ -7,7 +7,6 @@ import io
 import os
 import re
 import threading
-import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol, Union
@@ -33,8 +32,8 @@ BLOCK_SIZE = 256 * 1024
 LARGE_BLOCK_SIZE = 1024 * 1024
 """Bytes at a time where nobody sees them but who writes them away: fewer steps for as many bytes."""
 
-_LENGTH = re.compile(r"[0-9]{1,18}\Z")
-_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)\Z")
+_LENGTH = r"[0-9]{1,18}\Z"
+_CONTENT_RANGE = r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)\Z"
 
 
 class SupportsWrite(Protocol):
@@ -99,7 +98,7 @@ class Download:
         self.headers: Mapping[str, str] = self._stream.headers
         encoded = self.headers.get("Content-Encoding", "identity").lower() != "identity"
         length = self.headers.get("Content-Length", "")
-        self.total: int | None = int(length) if _LENGTH.match(length) and not encoded else None
+        self.total: int | None = int(length) if re.match(_LENGTH, length) and not encoded else None
         tag = self.headers.get("ETag", "")
         # A weak tag promises the same meaning, not the same bytes.
         self._tag = tag if tag.startswith('"') and not encoded else None
@@ -215,7 +214,7 @@ class Download:
             if refused.status_code == 416 or isinstance(refused, NotFoundError):
                 raise _Changed from refused
             raise
-        span = _CONTENT_RANGE.match(stream.headers.get("Content-Range", ""))
+        span = re.match(_CONTENT_RANGE, stream.headers.get("Content-Range", ""))
         whole = None if span is None or span[2] == "*" else int(span[2])
         if stream.status_code != 206 or span is None or int(span[1]) != self.done or whole not in (None, self.total):
             stream.close()
@@ -314,7 +313,7 @@ def save(download: Download, target: DownloadTarget) -> int:
             return _pour(download, target.write, _rewinder(target))
         path = Path(target)
         # Part of the name only: with ours around it, a long one would be too long.
-        beside = path.with_name(f".{path.name[:50]}.{uuid.uuid4().hex[:12]}.part")
+        beside = path.with_name(f".{path.name[:50]}.{os.urandom(6).hex()}.part")
         try:
             # Not by `tempfile`: that makes files for their owner only, and a download is an ordinary file.
             handle = os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0), 0o666)

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
-import decimal
 import enum
 import json
-import uuid
 from typing import Any
 
 from ..exceptions import InvalidRequestError
 
-__all__ = ["decode_json", "encode_json", "encode_text"]
+__all__ = ["dataclass_fields", "decode_json", "encode_json", "encode_text"]
+
+
+def dataclass_fields(value: Any) -> dict[str, Any] | None:
+    """The fields of ``value`` by name if it is an instance of a dataclass, else ``None``."""
+    if not hasattr(type(value), "__dataclass_fields__"):
+        return None
+    import dataclasses  # whose import takes milliseconds, and which is there already where there is such a class
+
+    return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
 
 
 def _encode_other(value: Any) -> Any:
     """What ``json`` does not know by itself. The message names types only: a value may be secret."""
+    import decimal  # here, since few programs send such values, and each import delays the start of all
+    import uuid
+
     if isinstance(value, (uuid.UUID, decimal.Decimal)):
         if isinstance(value, decimal.Decimal) and not value.is_finite():
             raise InvalidRequestError("a Decimal that is not a finite number has no JSON form")
@@ -34,8 +43,9 @@ def _encode_other(value: Any) -> Any:
         return value.value
     if hasattr(value, "model_dump"):  # a pydantic model, told by its method: the kernel does not import pydantic
         return value.model_dump(by_alias=True)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {item.name: getattr(value, item.name) for item in dataclasses.fields(value)}
+    fields = dataclass_fields(value)
+    if fields is not None:
+        return fields
     hint = "; decode it, or encode it as base64 text" if isinstance(value, (bytes, bytearray)) else ""
     raise InvalidRequestError(f"a value of type {type(value).__name__} has no JSON form{hint}")
 

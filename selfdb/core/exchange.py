@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import logging
-import uuid
 from collections.abc import Callable
 from http.client import IncompleteRead
 from typing import TYPE_CHECKING, TypeVar
@@ -87,6 +86,8 @@ class Exchange:
         """Those that went along: no longer held once they were replaced or the user was signed out."""
         self._key = request.idempotency_key
         if self._key is None and transport.options.keyed_writes and request.writes and request.keyable:
+            import uuid  # here, for few clients want keys
+
             self._key = uuid.uuid4().hex
 
     def run(self, read: Reader[T]) -> T:

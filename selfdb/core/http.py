@@ -10,10 +10,10 @@ import contextlib
 import io
 import logging
 import os
-import platform
 import queue
 import socket
 import ssl
+import sys
 import threading
 import time
 import warnings
@@ -561,9 +561,8 @@ class ClientSession(requests.Session):
         super().__init__()
         self.cookies = _NoCookies()
         # Told apart from the peers of `requests`; helps the operator of a server.
-        self.headers["User-Agent"] = (
-            f"selfdb/{__version__} Python/{platform.python_version()} requests/{requests.__version__}"
-        )
+        python = ".".join(str(number) for number in sys.version_info[:3])
+        self.headers["User-Agent"] = f"selfdb/{__version__} Python/{python} requests/{requests.__version__}"
         self.headers["Accept-Encoding"] = "gzip, deflate"
         if verify is not None:
             self.verify = verify if isinstance(verify, bool) else os.fspath(verify)

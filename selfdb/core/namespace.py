@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from ..exceptions import InvalidRequestError
 from .arguments import choice, text, whole_number
-from .encoding import encode_json
+from .encoding import dataclass_fields, encode_json
 from .options import check_key
 from .paging import walk_by_offset
 from .request import Request
@@ -156,6 +155,7 @@ def mapping_of(row: Any, what: str) -> Mapping[str, Any]:
     if not isinstance(row, type):
         if hasattr(row, "model_dump"):
             return cast("Mapping[str, Any]", row.model_dump(by_alias=True))
-        if dataclasses.is_dataclass(row):
-            return {field.name: getattr(row, field.name) for field in dataclasses.fields(row)}
+        fields = dataclass_fields(row)
+        if fields is not None:
+            return fields
     raise InvalidRequestError(f"{what} must be a mapping, a pydantic model or a dataclass, not {type(row).__name__}")

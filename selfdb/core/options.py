@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Optional, Union
+from types import MappingProxyType
+from typing import Any, NamedTuple, Optional, Union
 
 from ..exceptions import InvalidRequestError
 from .retry import RetryPolicy
@@ -22,7 +21,7 @@ LONGEST = 1e9
 LONGEST_FIELD = 16 * 1024
 """Characters of one header; servers refuse much longer ones, each in its own way."""
 
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
+_NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z"
 
 
 class NotGiven:
@@ -66,7 +65,7 @@ def check_headers(headers: Mapping[str, str], reserved: frozenset[str]) -> dict[
         raise InvalidRequestError(f"headers must be a mapping of names to values, not {type(headers).__name__}")
     checked = {}
     for name, value in headers.items():
-        if not isinstance(name, str) or not _TOKEN.match(name):
+        if not isinstance(name, str) or not re.match(_NAME, name):
             raise InvalidRequestError(f"{name!r} is not a header name")
         if name.lower() in reserved:
             raise InvalidRequestError(f"the header {name} is set by the client itself")
@@ -95,8 +94,7 @@ def check_key(key: str) -> str:
     return key
 
 
-@dataclass(frozen=True)
-class CallOptions:
+class CallOptions(NamedTuple):
     """Immutable, so that clones and threads may share it.
 
     :ivar connect: seconds for look-up, TCP and TLS together.
@@ -111,9 +109,13 @@ class CallOptions:
     read: Optional[float] = 30.0
     deadline: Optional[float] = 60.0
     stream_deadline: Optional[float] = None
-    retry: RetryPolicy = field(default_factory=RetryPolicy)
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    retry: RetryPolicy = RetryPolicy()
+    headers: Mapping[str, str] = MappingProxyType({})
     keyed_writes: bool = False
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={value!r}" for name, value in self._asdict().items() if name != "headers")
+        return f"CallOptions({shown})"  # without the headers, which may hold secrets
 
     def changed(
         self,
@@ -140,11 +142,11 @@ class CallOptions:
         if not isinstance(max_retries, NotGiven):
             if isinstance(max_retries, bool) or not isinstance(max_retries, int) or max_retries < 0:
                 raise InvalidRequestError("max_retries must be a whole number of 0 or more")
-            changes["retry"] = dataclasses.replace(self.retry, max_retries=max_retries)
+            changes["retry"] = self.retry._replace(max_retries=max_retries)
         if not isinstance(headers, NotGiven):
             changes["headers"] = {**self.headers, **check_headers(headers, reserved)}
         if not isinstance(idempotent_writes, NotGiven):
             if not isinstance(idempotent_writes, bool):
                 raise InvalidRequestError("idempotent_writes must be True or False")
             changes["keyed_writes"] = idempotent_writes
-        return dataclasses.replace(self, **changes)
+        return self._replace(**changes)

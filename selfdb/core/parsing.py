@@ -1,18 +1,25 @@
-"""From an answer to the typed value that a call promises; a shape that was not promised is an error of ours."""
+"""From an answer to the typed value that a call promises; a shape that was not promised is an error of ours.
+
+Models are given as functions that fetch them, and so are loaded, and pydantic with them, when the first answer is to be
+read as one: importing and building them takes longer than the whole rest of a client's start.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, TypeVar
-
-from pydantic import BaseModel, FailFast, TypeAdapter, ValidationError
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from .response import Response
 
+if TYPE_CHECKING:
+    from pydantic import BaseModel, TypeAdapter, ValidationError
+
 __all__ = ["count_in", "deletion", "describe", "list_of", "one"]
 
-ModelT = TypeVar("ModelT", bound=BaseModel)
+T = TypeVar("T")
+ModelT = TypeVar("ModelT", bound="BaseModel")
 
 MAX_FINDINGS = 20
 """That are told one by one. A list of nothing but zeros has millions of them."""
@@ -29,8 +36,28 @@ def describe(error: ValidationError) -> str:
     )
 
 
-def one(model: type[ModelT], *wrappers: str) -> Callable[[Response], ModelT]:
+def _made_when_needed(make: Callable[[], Callable[[Response], T]]) -> Callable[[Response], T]:
+    """The reader that ``make`` makes, which is called for the first answer."""
+    made = functools.cache(make)
+
+    def parse(response: Response) -> T:
+        return made()(response)
+
+    return parse
+
+
+def one(model: Callable[[], type[ModelT]], *wrappers: str) -> Callable[[Response], ModelT]:
     """A reader of one ``model``, bare or, as some servers have it, under one of the keys ``wrappers``."""
+
+    @_made_when_needed
+    def parse() -> Callable[[Response], ModelT]:
+        return _reader_of_one(model(), wrappers)
+
+    return parse
+
+
+def _reader_of_one(model: type[ModelT], wrappers: tuple[str, ...]) -> Callable[[Response], ModelT]:
+    from pydantic import ValidationError
 
     def parse(response: Response) -> ModelT:
         try:
@@ -52,8 +79,19 @@ def one(model: type[ModelT], *wrappers: str) -> Callable[[Response], ModelT]:
     return parse
 
 
-def list_of(model: type[ModelT], *wrappers: str) -> Callable[[Response], list[ModelT]]:
+def list_of(model: Callable[[], type[ModelT]], *wrappers: str) -> Callable[[Response], list[ModelT]]:
     """A reader of a list of ``model``: a bare array, or one under one of the keys ``wrappers``."""
+
+    @_made_when_needed
+    def parse() -> Callable[[Response], list[ModelT]]:
+        return _reader_of_list(model(), wrappers)
+
+    return parse
+
+
+def _reader_of_list(model: type[ModelT], wrappers: tuple[str, ...]) -> Callable[[Response], list[ModelT]]:
+    from pydantic import FailFast, TypeAdapter, ValidationError
+
     # Not each item that is wrong: a list of them would take many times the memory of the answer.
     kind: Any = Annotated[list[model], FailFast()]  # type: ignore[valid-type]
     adapter: TypeAdapter[list[ModelT]] = TypeAdapter(kind)
@@ -90,21 +128,23 @@ def count_in(response: Response) -> int:
 _DELETED_KEYS = ("deleted_id", "user_id", "table_id", "row_id", "bucket_id", "file_id")
 
 
-def deletion(model: Callable[..., ModelT], thing: str, asked: object) -> Callable[[Response], ModelT]:
+def deletion(model: Callable[[], Callable[..., ModelT]], thing: str, asked: object) -> Callable[[Response], ModelT]:
     """A reader of what a delete answers: nothing, or an object that names what was deleted in its own way.
 
-    :param model: takes ``message`` and ``deleted_id``.
+    :param model: fetches what takes ``message`` and ``deleted_id``.
     :param thing: what was deleted, for the message where the server says none.
     :param asked: the id that the call was for, where the server names none.
     """
 
     def parse(response: Response) -> ModelT:
+        from pydantic import ValidationError
+
         body = response.json() if response.content else {}
         if not isinstance(body, Mapping):
             body = {}
         named = next((body[key] for key in _DELETED_KEYS if body.get(key) is not None), asked)
         with contextlib.suppress(ValidationError, RecursionError):  # of half a character, or a name of many levels
-            return model(message=str(body.get("message") or f"{thing} deleted"), deleted_id=str(named))
+            return model()(message=str(body.get("message") or f"{thing} deleted"), deleted_id=str(named))
         raise response.unusable(f"does not say in text that the {thing.lower()} was deleted")
 
     return parse

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import html
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -26,9 +25,10 @@ _HIDDEN = "***"
 _BASE64 = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_=")
 _STACK = frozenset({"selfdb", "requests", "urllib3", "http", "ssl", "socket", "websocket"})
 _HEX = frozenset("0123456789abcdefABCDEF")
-_SECRET_NAME = re.compile(r"auth|token|key|secret|passw|cookie|credential|signature|session", re.IGNORECASE)
-_USER_IN_URL = re.compile(r"//[^/?#\s]*@")
-_QUERY = re.compile(r"\?[^\s'\"]+")
+# Of these expressions, `re` compiles each when it is first asked for, and keeps it: most programs need none.
+_TELLING = r"(?i)auth|token|key|secret|passw|cookie|credential|signature|session"
+_USER_IN_URL = r"//[^/?#\s]*@"
+_QUERY = r"\?[^\s'\"]+"
 
 
 def redact(text: str, secrets: Iterable[str]) -> str:
@@ -70,7 +70,7 @@ def _walked(value: Any, secrets: tuple[str, ...]) -> Any:
 def secret_headers(headers: Mapping[str, Any]) -> Iterator[str]:
     """The values of those ``headers`` whose name says that they are secret."""
     for name, value in headers.items():
-        if _SECRET_NAME.search(str(name)):
+        if re.search(_TELLING, str(name)):
             text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
             yield text
             yield text.rpartition(" ")[2]  # without "Bearer" or the like
@@ -97,7 +97,7 @@ def quiet(error: BaseException, secrets: Iterable[str]) -> None:
             return b""
         if not isinstance(value, str):
             return value
-        return redact(_QUERY.sub("?...", _USER_IN_URL.sub(f"//{_HIDDEN}@", value)), known)
+        return redact(re.sub(_QUERY, "?...", re.sub(_USER_IN_URL, f"//{_HIDDEN}@", value)), known)
 
     error.args = tuple(cleaned(value) for value in error.args)
     attributes = vars(error)
@@ -117,6 +117,8 @@ def quiet(error: BaseException, secrets: Iterable[str]) -> None:
 
 def _written(secret: str) -> list[str]:
     """``secret`` as it is, and as JSON, Python, HTML and addresses write it; the longest first."""
+    import html  # here, for it is needed only where something has gone wrong
+
     plain, ascii_only = json.dumps(secret, ensure_ascii=False)[1:-1], json.dumps(secret)[1:-1]
     quoted = [form(secret, safe="", errors="replace") for form in (quote, quote_plus)]
     lower = [re.sub("%..", lambda match: match[0].lower(), form) for form in quoted]

@@ -7,9 +7,9 @@ import math
 import random
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import timezone
 from email.utils import parsedate_to_datetime
+from typing import NamedTuple
 
 from .forks import renew_after_fork
 
@@ -42,8 +42,7 @@ def may_repeat(failure: Failure, method: str, key_acknowledged: bool = False) ->
     return False
 
 
-@dataclass(frozen=True)
-class RetryPolicy:
+class RetryPolicy(NamedTuple):
     """How often and how fast. Immutable, so that threads may share it.
 
     :param max_retries: attempts after the first; 0 means none.
@@ -56,7 +55,7 @@ class RetryPolicy:
     max_retries: int = 2
     base: float = 0.25
     cap: float = 8.0
-    random: Callable[[], float] = field(default=random.random, compare=False)
+    random: Callable[[], float] = random.random
 
     def delay(self, retry: int) -> float:
         """Seconds to wait before retry number ``retry``, counted from 0."""

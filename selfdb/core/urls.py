@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import uuid
 from collections.abc import Iterable
-from typing import NamedTuple, Union
+from typing import TYPE_CHECKING, NamedTuple, Union
 from urllib.parse import quote, urljoin, urlsplit
 
 from ..exceptions import InvalidRequestError
 
+if TYPE_CHECKING:
+    import uuid
+
 __all__ = ["BaseURL", "Id", "Origin", "key_of", "object_path", "origin_of", "query_string", "segment"]
 
-Id = Union[str, int, uuid.UUID]
+Id = Union[str, int, "uuid.UUID"]
 """What names one thing in a path."""
 
 LONGEST = 16 * 1024
@@ -99,7 +101,7 @@ def segment(value: Id, what: str) -> str:
     :raises InvalidRequestError: if it is empty, ``.`` or ``..`` (every HTTP stack resolves these away), of
         another type, too long, or holds a lone surrogate.
     """
-    if isinstance(value, bool) or not isinstance(value, (str, int, uuid.UUID)):
+    if isinstance(value, bool) or not (isinstance(value, (str, int)) or _is_uuid(value)):
         raise InvalidRequestError(f"{what} must be a str, int or UUID, not {type(value).__name__}")
     text = _text(value, what)
     if text in ("", ".", ".."):
@@ -122,6 +124,12 @@ def key_of(value: Id, what: str, *taken: str) -> str:
     if encoded in taken:
         raise InvalidRequestError(f"{what} must not be {encoded!r}, which names something else on the server")
     return encoded
+
+
+def _is_uuid(value: object) -> bool:
+    import uuid  # here, for most ids are texts, and each import delays the start of every program
+
+    return isinstance(value, uuid.UUID)
 
 
 def _text(value: object, what: str) -> str:

@@ -7,6 +7,7 @@ file or parsing a command line does not load the web stack.
 from __future__ import annotations
 
 import importlib
+import logging
 from typing import TYPE_CHECKING, Any, Dict
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ _HOMES: Dict[str, str] = {
     "create_app": "app",
     "serving": "folderlock",
 }
+
+logging.getLogger("selfdb").addHandler(logging.NullHandler())
 
 
 def __getattr__(name: str) -> Any:

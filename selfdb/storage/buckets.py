@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Union
+from typing import TYPE_CHECKING, Any, Union
 
+from .. import models
 from ..core.marks import blocking
 from ..core.namespace import Namespace, raw, reading, search_term, walk, window, writing
 from ..core.parsing import count_in, deletion, list_of, one
 from ..core.urls import Id, key_of
 from ..exceptions import NotFoundError
-from ..models import BucketCreate, BucketDeleteResponse, BucketResponse, BucketUpdate
+
+if TYPE_CHECKING:
+    from ..models import BucketCreate, BucketDeleteResponse, BucketResponse, BucketUpdate
 
 __all__ = ["Buckets", "RawBuckets"]
 
-_BUCKET = one(BucketResponse, "bucket")
-_BUCKETS = list_of(BucketResponse, "data", "items", "buckets")
+_BUCKET = one(lambda: models.BucketResponse, "bucket")
+_BUCKETS = list_of(lambda: models.BucketResponse, "data", "items", "buckets")
 
 
 class Buckets(Namespace):
@@ -44,7 +47,7 @@ class Buckets(Namespace):
 
         ``POST /storage/buckets/``
         """
-        body = BucketCreate.of(payload).wire()
+        body = models.BucketCreate.of(payload).wire()
         return self._call(writing("POST", "/storage/buckets/", body, key=idempotency_key), _BUCKET)
 
     @blocking
@@ -125,7 +128,7 @@ class Buckets(Namespace):
         ``PATCH /storage/buckets/{bucket_id}``
         """
         path = f"/storage/buckets/{key_of(bucket_id, 'bucket_id', 'count')}"
-        return self._call(writing("PATCH", path, BucketUpdate.of(payload).wire(), key=idempotency_key), _BUCKET)
+        return self._call(writing("PATCH", path, models.BucketUpdate.of(payload).wire(), key=idempotency_key), _BUCKET)
 
     @blocking
     def delete(self, bucket_id: Id, *, idempotency_key: str | None = None) -> BucketDeleteResponse:
@@ -136,7 +139,7 @@ class Buckets(Namespace):
         ``DELETE /storage/buckets/{bucket_id}``
         """
         request = writing("DELETE", f"/storage/buckets/{key_of(bucket_id, 'bucket_id', 'count')}", key=idempotency_key)
-        return self._call(request, deletion(BucketDeleteResponse, "Bucket", bucket_id))
+        return self._call(request, deletion(lambda: models.BucketDeleteResponse, "Bucket", bucket_id))
 
 
 @blocking

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import mimetypes
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from .. import models
 from ..core.arguments import text, whole_number
 from ..core.download import BLOCK_SIZE, Download, DownloadTarget, check_target, read_all, save
 from ..core.marks import blocking
@@ -27,14 +28,16 @@ from ..core.transport import Transport
 from ..core.upload import Progress, Upload, UploadData
 from ..core.urls import Id, key_of, object_path, query_string
 from ..exceptions import InvalidRequestError, SelfDBError
-from ..models import FileDataResponse, FileDeleteResponse, FileResponse, FileUploadResponse, StorageStatsResponse
+
+if TYPE_CHECKING:
+    from ..models import FileDataResponse, FileDeleteResponse, FileResponse, FileUploadResponse, StorageStatsResponse
 
 __all__ = ["Files", "RawFiles", "UploadRoute"]
 
-_FILE = one(FileResponse, "file")
-_PAGE = one(FileDataResponse)
-_STATS = one(StorageStatsResponse)
-_UPLOADED = one(FileUploadResponse)
+_FILE = one(lambda: models.FileResponse, "file")
+_PAGE = one(lambda: models.FileDataResponse)
+_STATS = one(lambda: models.StorageStatsResponse)
+_UPLOADED = one(lambda: models.FileUploadResponse)
 
 _WORDS = ("count", "stats", "total-count", "upload", "download")
 """What stands on the server where the id of a file does, and is none."""
@@ -254,7 +257,7 @@ class Files(Namespace):
         ``DELETE /storage/files/{file_id}``
         """
         request = writing("DELETE", f"/storage/files/{key_of(file_id, 'file_id', *_WORDS)}", key=idempotency_key)
-        return self._call(request, deletion(FileDeleteResponse, "File", file_id))
+        return self._call(request, deletion(lambda: models.FileDeleteResponse, "File", file_id))
 
     @blocking(callbacks=("progress",))
     def download(

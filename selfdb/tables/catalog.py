@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Union
+from typing import TYPE_CHECKING, Any, Union
 
+from .. import models
 from ..core.arguments import text
 from ..core.marks import blocking
 from ..core.namespace import Caller, Namespace, raw, reading, search_term, walk, window, writing
@@ -12,15 +13,17 @@ from ..core.parsing import count_in, deletion, list_of, one
 from ..core.transport import Transport
 from ..core.urls import Id, key_of
 from ..exceptions import NotFoundError, UnprocessableEntityError
-from ..models import TableCreate, TableDeleteResponse, TableRead, TableUpdate
 from .columns import Columns, RawColumns
 from .data import RawTableData, TableData
 from .dialect import Dialect
 
+if TYPE_CHECKING:
+    from ..models import TableCreate, TableDeleteResponse, TableRead, TableUpdate
+
 __all__ = ["RawTables", "Tables"]
 
-_TABLE = one(TableRead, "table")
-_TABLES = list_of(TableRead, "data", "items", "tables")
+_TABLE = one(lambda: models.TableRead, "table")
+_TABLES = list_of(lambda: models.TableRead, "data", "items", "tables")
 
 
 class Tables(Namespace):
@@ -60,7 +63,7 @@ class Tables(Namespace):
 
         ``POST /tables/``
         """
-        body = TableCreate.of(payload).wire()
+        body = models.TableCreate.of(payload).wire()
         try:
             return self._create(body, idempotency_key)
         except UnprocessableEntityError as error:
@@ -150,7 +153,7 @@ class Tables(Namespace):
         ``PATCH /tables/{table_id}``
         """
         path = f"/tables/{key_of(table_id, 'table_id', 'count')}"
-        return self._call(writing("PATCH", path, TableUpdate.of(payload).wire(), key=idempotency_key), _TABLE)
+        return self._call(writing("PATCH", path, models.TableUpdate.of(payload).wire(), key=idempotency_key), _TABLE)
 
     @blocking
     def delete(self, table_id: Id, *, idempotency_key: str | None = None) -> TableDeleteResponse:
@@ -161,7 +164,7 @@ class Tables(Namespace):
         ``DELETE /tables/{table_id}``
         """
         request = writing("DELETE", f"/tables/{key_of(table_id, 'table_id', 'count')}", key=idempotency_key)
-        return self._call(request, deletion(TableDeleteResponse, "Table", table_id))
+        return self._call(request, deletion(lambda: models.TableDeleteResponse, "Table", table_id))
 
 
 @blocking

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Union
+from typing import TYPE_CHECKING, Any, Union
 
+from .. import models
 from ..core.marks import blocking
 from ..core.namespace import Caller, Namespace, raw, reading, writing
 from ..core.parsing import one
 from ..core.response import Response
 from ..core.transport import Transport
 from ..core.urls import Id, key_of
-from ..models import ColumnDefinition, ColumnUpdate, TableRead
 from .dialect import Dialect
+
+if TYPE_CHECKING:
+    from ..models import ColumnDefinition, ColumnUpdate, TableRead
 
 __all__ = ["Columns", "RawColumns"]
 
-_TABLE = one(TableRead, "table")
+_TABLE = one(lambda: models.TableRead, "table")
 
 
 class Columns(Namespace):
@@ -58,7 +61,7 @@ class Columns(Namespace):
         ``POST /tables/{table_id}/columns``
         """
         table = key_of(table_id, "table_id")
-        body = self._dialect.column(ColumnDefinition.of(column).wire())
+        body = self._dialect.column(models.ColumnDefinition.of(column).wire())
         return self._call(
             writing("POST", f"/tables/{table}/columns", body, key=idempotency_key), self._table_after(table)
         )
@@ -84,7 +87,7 @@ class Columns(Namespace):
         """
         table = key_of(table_id, "table_id")
         path = f"/tables/{table}/columns/{key_of(column_name, 'column_name')}"
-        body = self._dialect.column(ColumnUpdate.of(updates).wire())
+        body = self._dialect.column(models.ColumnUpdate.of(updates).wire())
         return self._call(writing("PATCH", path, body, key=idempotency_key), self._table_after(table))
 
     @blocking

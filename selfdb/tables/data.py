@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from .. import models
 from ..core.arguments import text, whole_number
-from ..core.bulk import BulkProgress, BulkReport, run_many
 from ..core.marks import blocking
 from ..core.namespace import Namespace, mapping_of, raw, reading, writing
 from ..core.parsing import deletion, one
 from ..core.response import Response
 from ..core.urls import Id, key_of, segment
-from ..models import RowDeleteResponse, TableDataResponse
 from .query import TableDataQueryBuilder, page_query
+
+if TYPE_CHECKING:
+    from ..core.bulk import BulkProgress, BulkReport
+    from ..models import RowDeleteResponse, TableDataResponse
 
 __all__ = ["RawTableData", "TableData"]
 
 Row = dict[str, Any]
 
-_PAGE = one(TableDataResponse[dict[str, Any]])
+_PAGE = one(lambda: models.TableDataResponse[dict[str, Any]])
 _WRAPPED = ("row_inserted", "row_updated")
 
 
@@ -147,7 +150,7 @@ class TableData(Namespace):
         path = f"/tables/{key_of(table_id, 'table_id')}/data/{segment(row_id, 'row_id')}"
         query = (("id_column", text(id_column, "id_column", 100)),)
         request = writing("DELETE", path, query=query, key=idempotency_key)
-        return self._call(request, deletion(RowDeleteResponse, "Row", row_id))
+        return self._call(request, deletion(lambda: models.RowDeleteResponse, "Row", row_id))
 
     def query(self, table_id: Id) -> TableDataQueryBuilder[Row]:
         """A query over the rows of a table. Nothing is sent before ``execute()`` or a loop.
@@ -168,6 +171,8 @@ class TableData(Namespace):
             ``rows`` has no length.
         :returns: an outcome for each row: done, refused, or unknown (it may have been applied).
         """
+        from ..core.bulk import run_many
+
         single = TableData(self._transport)
         key_of(table_id, "table_id")
         threads = whole_number(concurrency, "concurrency", 1, 64)
@@ -184,6 +189,8 @@ class TableData(Namespace):
         progress: BulkProgress | None = None,
     ) -> BulkReport[RowDeleteResponse]:
         """Delete many rows, one call each, a few at a time. Arguments and report as for :meth:`insert_many`."""
+        from ..core.bulk import run_many
+
         single = TableData(self._transport)
         key_of(table_id, "table_id")
         text(id_column, "id_column", 100)

@@ -6,10 +6,9 @@ import copy
 import logging
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from pydantic import BaseModel
-
+from .. import models
 from ..core.arguments import choice, text, whole_number
 from ..core.marks import blocking
 from ..core.namespace import reading, search_term, sort_direction
@@ -18,12 +17,16 @@ from ..core.parsing import one
 from ..core.transport import Transport
 from ..core.waits import END, Waiting, waiting
 from ..exceptions import InvalidRequestError
-from ..models import TableDataResponse
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from ..models import TableDataResponse
 
 __all__ = ["RowIterator", "TableDataQueryBuilder", "page_query"]
 
 RowT = TypeVar("RowT")
-ModelT = TypeVar("ModelT", bound=BaseModel)
+ModelT = TypeVar("ModelT", bound="BaseModel")
 
 log = logging.getLogger("selfdb.tables")
 
@@ -92,6 +95,8 @@ class TableDataQueryBuilder(Generic[RowT]):
 
         :raises InvalidRequestError: if it is none.
         """
+        from pydantic import BaseModel
+
         if not (isinstance(model, type) and issubclass(model, BaseModel)):
             raise InvalidRequestError("model must be a class derived from pydantic.BaseModel")
         changed: Any = self._with(_model=model)
@@ -113,7 +118,7 @@ class TableDataQueryBuilder(Generic[RowT]):
         ``GET /tables/{table_id}/data``
         """
         query = page_query(self._search, self._sort_by, self._sort_order, self._page, self._page_size)
-        parse = one(TableDataResponse[self._model])  # type: ignore[name-defined]
+        parse = one(lambda: models.TableDataResponse[self._model])  # type: ignore[name-defined]
         response: TableDataResponse[RowT] = parse(self._transport.exchange(reading(self._path, *query)))
         return response
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any, Dict
 
 import pytest
@@ -17,7 +16,7 @@ OTHER = CallOptions(
 
 
 def as_dict(options: CallOptions) -> Dict[str, Any]:
-    return {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
+    return options._asdict()
 
 
 @pytest.mark.parametrize(
@@ -52,8 +51,15 @@ def test_each_option_reaches_and_the_others_stay(given_options: Dict[str, Any], 
 def test_the_number_of_retries_reaches(retries: int) -> None:
     changed = OTHER.changed(max_retries=retries)
     assert changed.retry.max_retries == retries
-    assert dataclasses.replace(changed, retry=OTHER.retry) == OTHER
+    assert changed._replace(retry=OTHER.retry) == OTHER
     assert changed.retry.random is OTHER.retry.random
+
+
+def test_headers_which_may_hold_secrets_are_not_shown() -> None:
+    shown = repr(OTHER._replace(headers={"X-A": "canary"}))
+    assert shown.startswith("CallOptions(connect=1, read=2, deadline=3, stream_deadline=4, retry=RetryPolicy(")
+    assert shown.endswith("), keyed_writes=True)")
+    assert "canary" not in shown
 
 
 def test_the_defaults_are_bounded() -> None:

@@ -47,7 +47,7 @@ def response_of(content: Any, *, private: bool = False, status: int = 200) -> Re
     ids=repr,
 )
 def test_one_thing_bare_or_wrapped(content: Any) -> None:
-    assert one(Thing, "thing", "item")(response_of(content)) == Thing(id="a", size=2)
+    assert one(lambda: Thing, "thing", "item")(response_of(content)) == Thing(id="a", size=2)
 
 
 def test_a_thing_that_has_a_key_of_a_wrapper_is_bare() -> None:
@@ -55,12 +55,12 @@ def test_a_thing_that_has_a_key_of_a_wrapper_is_bare() -> None:
         id: str
         thing: Dict[str, Any]
 
-    parsed = one(Wrapping, "thing")(response_of({"id": "a", "thing": {"id": "b"}}))
+    parsed = one(lambda: Wrapping, "thing")(response_of({"id": "a", "thing": {"id": "b"}}))
     assert (parsed.id, parsed.thing) == ("a", {"id": "b"})
 
 
 def test_a_lone_surrogate_in_free_form_data_does_no_harm() -> None:
-    parsed = one(Thing)(response_of(b'{"id": "a", "extra": {"x": "\\ud800"}}'))
+    parsed = one(lambda: Thing)(response_of(b'{"id": "a", "extra": {"x": "\\ud800"}}'))
     assert parsed.extra == {"x": "\ud800"}
 
 
@@ -83,7 +83,7 @@ def test_a_lone_surrogate_in_free_form_data_does_no_harm() -> None:
 )
 def test_another_shape_is_an_error_that_names_the_model(content: Any) -> None:
     with pytest.raises(SelfDBError, match=r"the answer is not a Thing \(.*\); is base_url") as caught:
-        one(Thing, "thing")(response_of(content))
+        one(lambda: Thing, "thing")(response_of(content))
     assert type(caught.value) is SelfDBError
     assert (caught.value.status_code, caught.value.method, caught.value.path) == (200, "GET", "/things")
     assert caught.value.request_id == "r-7"
@@ -91,7 +91,7 @@ def test_another_shape_is_an_error_that_names_the_model(content: Any) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>welcome</html>", b'{"id": ', b"\xff\xff", b"[" * 100_000])
-@pytest.mark.parametrize("parse", [one(Thing, "thing"), list_of(Thing, "data"), count_in])
+@pytest.mark.parametrize("parse", [one(lambda: Thing, "thing"), list_of(lambda: Thing, "data"), count_in])
 def test_c097_what_is_no_json_is_an_error(content: bytes, parse: Any) -> None:
     with pytest.raises(SelfDBError, match="not the JSON that was promised") as caught:
         parse(response_of(content))
@@ -114,18 +114,18 @@ def test_c097_what_is_no_json_is_an_error(content: bytes, parse: Any) -> None:
     ids=repr,
 )
 def test_a_list_bare_or_wrapped(content: Any) -> None:
-    assert list_of(Thing, "data", "things")(response_of(content)) == [Thing(id="a"), Thing(id="b")]
+    assert list_of(lambda: Thing, "data", "things")(response_of(content)) == [Thing(id="a"), Thing(id="b")]
 
 
 def test_an_empty_list() -> None:
-    assert list_of(Thing, "data")(response_of([])) == []
-    assert list_of(Thing, "data")(response_of({"data": []})) == []
+    assert list_of(lambda: Thing, "data")(response_of([])) == []
+    assert list_of(lambda: Thing, "data")(response_of({"data": []})) == []
 
 
 @pytest.mark.parametrize("content", [{}, {"data": {}}, {"id": "a"}, [{"id": 1}], ["a"], None, 3, "a"], ids=repr)
 def test_no_list(content: Any) -> None:
     with pytest.raises(SelfDBError, match=r"the answer is not a list of Thing \("):
-        list_of(Thing, "data")(response_of(content))
+        list_of(lambda: Thing, "data")(response_of(content))
 
 
 # Counts
@@ -162,17 +162,17 @@ def test_no_count(content: Any) -> None:
     ids=repr,
 )
 def test_what_a_delete_answers(content: Any, message: str, named: str) -> None:
-    deleted = deletion(UserDeleteResponse, "User", "asked")(response_of(content))
+    deleted = deletion(lambda: UserDeleteResponse, "User", "asked")(response_of(content))
     assert (deleted.message, deleted.deleted_id, deleted.user_id) == (message, named, named)
 
 
 def test_an_id_that_is_no_text_is_named_as_one() -> None:
-    assert deletion(UserDeleteResponse, "User", 5)(response_of(b"")).deleted_id == "5"
+    assert deletion(lambda: UserDeleteResponse, "User", 5)(response_of(b"")).deleted_id == "5"
 
 
 def test_a_delete_that_answers_no_json() -> None:
     with pytest.raises(SelfDBError, match="not the JSON"):
-        deletion(UserDeleteResponse, "User", 5)(response_of(b"OK"))
+        deletion(lambda: UserDeleteResponse, "User", 5)(response_of(b"OK"))
 
 
 # Secrets
@@ -195,7 +195,7 @@ def test_a_delete_that_answers_no_json() -> None:
 )
 def test_c019_an_unusable_private_answer_shows_no_token_anywhere(content: Any) -> None:
     with pytest.raises(SelfDBError) as caught:
-        one(TokenPair)(response_of(content, private=True))
+        one(lambda: TokenPair)(response_of(content, private=True))
     error: Optional[BaseException] = caught.value
     assert caught.value.response_body is None
     seen: List[BaseException] = []
@@ -211,7 +211,7 @@ def test_c019_an_unusable_private_answer_shows_no_token_anywhere(content: Any) -
 
 
 def test_a_raw_answer_parses_with_its_own_reader_and_stays_private() -> None:
-    raw = RawResponse(response_of({"refresh_token": SECRET}, private=True), one(TokenPair))
+    raw = RawResponse(response_of({"refresh_token": SECRET}, private=True), one(lambda: TokenPair))
     assert raw.private
     with pytest.raises(SelfDBError) as caught:
         raw.parse()

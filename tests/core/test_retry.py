@@ -65,11 +65,6 @@ def test_the_default_random_source_stays_below_the_ceiling() -> None:
     assert len(set(delays)) > 100
 
 
-def test_policies_are_equal_whatever_their_source_of_chance() -> None:
-    assert RetryPolicy(random=lambda: 0.0) == RetryPolicy(random=lambda: 1.0)
-    assert RetryPolicy() != RetryPolicy(max_retries=3)
-
-
 def test_what_a_client_may_spend() -> None:
     """A hundred retries, or half as many time-outs, before a server that is dead is left alone."""
     assert RetryBudget().left == 500

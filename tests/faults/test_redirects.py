@@ -211,7 +211,7 @@ def test_g15_a_session_is_not_renewed_elsewhere(world: World) -> None:
 
 
 def test_g15_a_body_that_cannot_be_sent_again(world: World) -> None:
-    world.db._route.legacy = False
+    world.db.storage.files._route.legacy = False
     for status in (307, 308):
         world.status, world.location, world.hops = status, "/there", len(world.home.requests) + 1
         world.db.access_token = ACCESS

@@ -90,7 +90,7 @@ def test_g04_a_dead_server_is_not_hit_harder_than_it_is_called(theirs: bool) -> 
                     transport.exchange(POST if calls_all % 2 else GET)
                 naps = clock.naps[before:]
                 assert caught.value.attempts == 1 + len(naps)
-                relative += [nap / (RetryPolicy.base * 2**retry) for retry, nap in enumerate(naps)]
+                relative += [nap / (RetryPolicy().base * 2**retry) for retry, nap in enumerate(naps)]
                 calls_all += 1
                 attempts_all += caught.value.attempts
                 if empty:

@@ -10,8 +10,18 @@ from typing import Any, Dict, List
 
 import pytest
 
+from tests.servers.replies import ReplyServer
+
 ROOT = Path(__file__).parents[2]
 SERVER_PARTS = ["alembic", "argon2", "fastapi", "jwt", "psycopg", "sqlalchemy", "starlette", "uvicorn", "selfdb.server"]
+
+MODELS = ["base", "storage", "tables", "users"]
+HEAVY = ["asyncio", "dataclasses", "decimal", "inspect", "pydantic", "pydantic_core", "uuid", "websocket"]
+HEAVY += [f"selfdb.models.{name}" for name in MODELS]
+"""What takes long to import, and is for what few programs do."""
+
+NOT_TO_START = [*HEAVY, "selfdb.auth", "selfdb.tables", "selfdb.storage", "selfdb.realtime", "selfdb.aio"]
+"""What no client needs before its first call."""
 
 PROBE = """
 import json, sys, threading
@@ -40,9 +50,11 @@ def after(statement: str) -> Dict[str, List[str]]:
     [
         ("import selfdb", [*SERVER_PARTS, "pydantic", "requests", "urllib3", "websocket"]),
         ("import selfdb.exceptions", [*SERVER_PARTS, "pydantic", "requests", "urllib3", "websocket"]),
-        ("from selfdb import SelfDB", [*SERVER_PARTS, "websocket"]),
-        ("import selfdb; selfdb.SelfDB('http://127.0.0.1:9', 'k').close()", [*SERVER_PARTS, "websocket"]),
-        ("import selfdb.models", [*SERVER_PARTS, "requests", "websocket"]),
+        ("import selfdb", ["logging", "typing"]),
+        ("from selfdb import SelfDB", [*SERVER_PARTS, *NOT_TO_START]),
+        ("import selfdb; selfdb.SelfDB('http://127.0.0.1:9', 'k').close()", [*SERVER_PARTS, *NOT_TO_START]),
+        ("import selfdb.models", [*SERVER_PARTS, "pydantic", "requests", "websocket"]),
+        ("from selfdb.models import UserRead", [*SERVER_PARTS, "requests", "websocket", "selfdb.models.tables"]),
         ("import selfdb.cli", [*SERVER_PARTS, "requests", "websocket"]),
     ],
 )
@@ -50,6 +62,43 @@ def test_an_import_brings_nothing_heavy(statement: str, absent: List[str]) -> No
     seen = after(statement)
     assert set(absent) & set(seen["modules"]) == set()
     assert seen["threads"] == ["MainThread"]
+
+
+USUAL = """
+import sys
+from selfdb import SelfDB
+with SelfDB({url!r}, "key") as db:
+    pair = db.auth.login("ada@example.com", "password")
+    assert db.tables.data.insert("t", {{"n": 7}}) == {{"id": "r", "n": 7}}
+{then}
+"""
+PAIR = {"access_token": "a", "refresh_token": "r", "token_type": "bearer", "expires_in": 60, "user": {"id": "u"}}
+
+
+def test_a_script_that_writes_rows_needs_no_models() -> None:
+    with ReplyServer([(200, {}, PAIR), (201, {}, {"id": "r", "n": 7})]) as server:
+        seen = after(USUAL.format(url=server.url, then=""))
+    assert {*SERVER_PARTS, *HEAVY, "selfdb.storage", "selfdb.realtime", "selfdb.aio"} & set(seen["modules"]) == set()
+    assert seen["threads"] == ["MainThread"]
+
+
+def test_and_has_the_model_of_its_login_when_it_looks() -> None:
+    then = f"""
+assert pair.access_token == "a" and "pydantic" in sys.modules
+import copy, pickle
+from selfdb.models import TokenPair
+assert isinstance(pair, TokenPair) and pair == TokenPair(**{PAIR!r}) == copy.copy(pair)
+assert type(pickle.loads(pickle.dumps(pair))) is TokenPair
+"""
+    with ReplyServer([(200, {}, PAIR), (201, {}, {"id": "r", "n": 7})]) as server:
+        after(USUAL.format(url=server.url, then=then))
+
+
+def test_an_event_loop_waits_for_no_import() -> None:
+    parts = {f"selfdb.{name}" for name in ("auth", "tables", "storage", "realtime", "core.download")}
+    assert {*parts, *(f"selfdb.models.{name}" for name in MODELS), "pydantic"} <= set(
+        after("from selfdb.aio import SelfDB")["modules"]
+    )
 
 
 def test_the_server_needs_nothing_of_the_client() -> None:
