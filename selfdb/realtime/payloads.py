@@ -38,16 +38,19 @@ def normalised(topic: str, event: str, payload: Any) -> RealtimePayload | None:
         name = "change"
     if not isinstance(content, dict):
         return RealtimePayload(name.upper(), table_of(topic), None, None, raw)
+    get = content.get
     if name.lower() == "change":
-        name = _text(content.get("action")) or _text(content.get("event")) or name
+        name = _text(get("action")) or _text(get("event")) or name
     else:
-        name = _text(content.get("event")) or name
+        name = _text(get("event")) or name
+    # The usual names are looked at here: a call costs more than the look does.
+    new, old = get("new"), get("old")
     return RealtimePayload(
-        event=name.upper(),
-        table=_text(content.get("table")) or table_of(topic),
-        new=_row(content, "new", "new_data", "record"),
-        old=_row(content, "old", "old_data", "old_record"),
-        raw=raw,
+        name.upper(),
+        _text(get("table")) or table_of(topic),
+        new if isinstance(new, dict) else _row(content, "new_data", "record"),
+        old if isinstance(old, dict) else _row(content, "old_data", "old_record"),
+        raw,
     )
 
 

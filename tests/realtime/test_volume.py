@@ -14,6 +14,7 @@ import pytest
 from selfdb import SelfDB
 from selfdb.core.dispatch import Full
 from selfdb.core.websocket import LinkState
+from selfdb.core.wsframes import Message
 from selfdb.models import RealtimePayload
 from selfdb.realtime import session_machine
 from selfdb.realtime.channel_machine import Drop, Send
@@ -84,7 +85,7 @@ class Fed:
         self._realtime._link = self  # type: ignore[assignment]
         self._realtime.opened()
         self._realtime._perform(self._realtime._machine.join(TOPIC, time.monotonic(), None, 10.0))
-        self._realtime.received(TEXT, f'["1","1","{TOPIC}","phx_reply",{{"status":"ok","response":{{}}}}]'.encode())
+        self._bring(f'["1","1","{TOPIC}","phx_reply",{{"status":"ok","response":{{}}}}]'.encode())
         assert self.slow.channel.state == "joined"
 
     def feed(self, events: int = EVENTS, filling: str = "") -> int:
@@ -94,8 +95,11 @@ class Fed:
                 return number - 1
             while not self._realtime.ready_to_read():
                 time.sleep(0.001)  # what the link does while there is no room
-            self._realtime.received(TEXT, event(number, filling))
+            self._bring(event(number, filling))
         return events
+
+    def _bring(self, message: bytes) -> None:
+        self._realtime.received([Message(TEXT, message)])
 
     def runs_here(self) -> bool:
         return True
