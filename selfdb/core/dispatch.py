@@ -137,17 +137,20 @@ class Dispatcher:
 
         Returns how many were taken; the rest is not, where the policy is not to drop and there is no room.
         """
-        policy = "drop_oldest" if force else self.full.policy
+        full = self.full
+        policy = "drop_oldest" if force else full.policy
         dropped: list[Runnable] = []
         taken = 0
         with self._lock:
             for job in jobs:
-                size, droppable = job.size, job.droppable
+                size = job.size
                 taken += 1
-                if droppable:
+                if job.droppable:
                     if self._closed:
                         continue
-                    if not self.has_room(size):
+                    # What has_room says, without its call for each event.
+                    waiting = self._droppable
+                    if waiting and (waiting >= full.max_items or self._bytes + size > full.max_bytes):
                         if policy in ("block", "disconnect"):
                             taken -= 1
                             break

@@ -242,12 +242,12 @@ class ChannelMachine:
         self.join_ref = None
         return [*actions, *self._to(ChannelState.CLOSED)]
 
-    def delivers(self, frame: Frame) -> bool:
-        """Whether ``frame`` is an event for the handlers. One that is changes nothing here."""
+    def delivers(self, join_ref: str | None, event: str) -> bool:
+        """Whether a frame of this topic is an event for the handlers. One that is changes nothing here."""
         return (
             self.state is ChannelState.JOINED
-            and (frame.join_ref is None or frame.join_ref == self.join_ref)
-            and not frame.event.startswith("phx_")
+            and (join_ref is None or join_ref == self.join_ref)
+            and not event.startswith("phx_")
         )
 
     def frame(self, frame: Frame, now: float) -> list[Action]:
@@ -260,7 +260,7 @@ class ChannelMachine:
             return self._closed_by_server()
         if frame.event == "phx_error":
             return self._errored(now)
-        return [Deliver(self.topic, frame.event, frame.payload)] if self.delivers(frame) else []
+        return [Deliver(self.topic, frame.event, frame.payload)] if self.delivers(frame.join_ref, frame.event) else []
 
     def unsent(self, ref: str | None, error: SelfDBError) -> list[Action]:
         """What bears ``ref`` could not be sent."""

@@ -361,11 +361,12 @@ class Realtime:
         if not self._asked():
             return False
         changed = False
+        delivers, delivery = self._machine.delivers, self._delivery
         now = self._clock.monotonic()
         events: list[Runnable] = []
         for frame, size in came:
-            if self._machine.delivers(frame, now):
-                event = self._delivery(frame.topic, frame.event, frame.payload, size)
+            if delivers(frame, now):
+                event = delivery(frame, size)
                 if event is not None:
                     events.append(event)
                 continue
@@ -481,7 +482,7 @@ class Realtime:
         """Do what the machine says; with the lock held, so that the order of two threads stays that of the machine."""
         for action in actions:
             if isinstance(action, Deliver):
-                event = self._delivery(action.topic, action.event, action.payload, size)
+                event = self._delivery(Frame(None, None, *action), size)
                 if event is not None:
                     self._queue((event,))
             elif isinstance(action, Send):
@@ -515,10 +516,12 @@ class Realtime:
         channel = self._channels.get(topic)
         return (channel or self.channel(topic))._handlers
 
-    def _delivery(self, topic: str, event: str, payload: Any, size: int) -> Delivery | None:
+    def _delivery(self, frame: Frame, size: int) -> Delivery | None:
         """The job of telling of an event; ``None`` where there is nobody, or nothing, to be told."""
-        handlers = self._handlers(topic)
-        if handlers.presence.take(event, payload, size) or handlers.idle:
+        _, _, topic, event, payload = frame
+        channel = self._channels.get(topic)
+        handlers = self._handlers(topic) if channel is None else channel._handlers
+        if not handlers.wants(event, payload, size):
             return None
         told = normalised(topic, event, payload)
         if told is None:

@@ -210,6 +210,12 @@ class Handlers:
         for stream in self._streams():
             stream.put(payload, self._mark)
 
+    def wants(self, event: str, payload: Any, size: int) -> bool:
+        """Whether somebody is to be told of an event; one about presence is taken in here, and told to nobody."""
+        if event.startswith("presence_") and self.presence.take(event, payload, size):
+            return False
+        return bool(self._callbacks) or not self.idle
+
     @property
     def idle(self) -> bool:
         """Whether nobody would take an event."""

@@ -83,8 +83,9 @@ class SessionMachine:
 
         For such a one, nearly all that come, this stands for :meth:`frame`: it would give one ``Deliver``.
         """
-        machine = self.channels.get(frame.topic)
-        if machine is None or not machine.delivers(frame):
+        join_ref, _, topic, event, _ = frame
+        machine = self.channels.get(topic)
+        if machine is None or not machine.delivers(join_ref, event):
             return False
         if self._beat_due is not None:
             self._heard(now)
