@@ -33,6 +33,7 @@ class Owner:
         self.after = after
         self.opens = 0
         self.messages: List[Tuple[int, bytes]] = []
+        self.batches: List[List[Tuple[int, bytes]]] = []
         self.losses: List[SelfDBError] = []
         self.refusals: List[SelfDBError] = []
         self.states: List[str] = []
@@ -75,6 +76,7 @@ class Owner:
         self.on_opened()
 
     def received(self, messages: Sequence[Message]) -> bool:
+        self.batches.append([tuple(message) for message in messages])
         for opcode, data in messages:
             self.messages.append((opcode, data))
             self.on_received(data)
