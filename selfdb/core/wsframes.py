@@ -45,10 +45,10 @@ class FrameDecoder:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._rest = bytearray()
+        self._buffer = bytearray()
         """The beginning of a frame whose end has not come yet."""
         self._wanted = 0
-        """Bytes that ``_rest`` has to have before it is worth a look; nothing where the frame's length is not known."""
+        """Bytes that ``_buffer`` has to have before it is worth a look; nothing where the frame's length is not known."""
         self._opcode: int | None = None
         # Not a list of them: each small one would take the room of fifty bytes.
         self._fragments = bytearray()
@@ -58,7 +58,7 @@ class FrameDecoder:
 
         :raises FrameError: at the first frame that breaks the rules.
         """
-        rest = self._rest
+        rest = self._buffer
         if rest:
             rest += data
             if len(rest) < self._wanted:

@@ -120,13 +120,13 @@ def test_the_beginning_of_a_frame_is_not_copied_for_each_piece_that_comes() -> N
     decoder = FrameDecoder(1 << 24)
     wire = frame(TEXT, b"x" * (4 << 20))
     assert decoder.feed(wire[: 2 << 20]) == []
-    rest = decoder._rest
+    rest = decoder._buffer
     for at in range(2 << 20, len(wire) - 1, 1 << 19):
         assert decoder.feed(wire[at : min(at + (1 << 19), len(wire) - 1)]) == []
         assert decoder._wanted == len(wire)
-        assert decoder._rest is rest
+        assert decoder._buffer is rest
     assert decoder.feed(wire[-1:] + frame(PING)) == [(TEXT, b"x" * (4 << 20)), (PING, b"")]
-    assert (decoder._wanted, decoder._rest) == (0, b"")
+    assert (decoder._wanted, decoder._buffer) == (0, b"")
 
 
 @pytest.mark.parametrize("before", [b"", frame(TEXT, b"before")])
@@ -135,9 +135,9 @@ def test_what_is_wanted_is_the_rest_of_the_frame(before: bytes, size: int) -> No
     wire = frame(BINARY, b"y" * size)
     decoder = FrameDecoder(LIMIT)
     assert len(decoder.feed(before + wire[:1])) == bool(before)
-    assert (decoder._wanted, decoder._rest) == (0, wire[:1])  # its length has not come
+    assert (decoder._wanted, decoder._buffer) == (0, wire[:1])  # its length has not come
     assert decoder.feed(wire[1:-1]) == []
-    assert (decoder._wanted, decoder._rest) == (len(wire), wire[:-1])
+    assert (decoder._wanted, decoder._buffer) == (len(wire), wire[:-1])
     assert decoder.feed(wire[-1:] + wire[:-1]) == [(BINARY, b"y" * size)]
     assert decoder._wanted == len(wire)
 
