@@ -48,7 +48,7 @@ class FrameDecoder:
         self._buffer = bytearray()
         """The beginning of a frame whose end has not come yet."""
         self._wanted = 0
-        """Bytes that ``_buffer`` has to have before it is worth a look; nothing where the frame's length is not known."""
+        """Bytes that it has to have before it is worth a look; nothing where the length of the frame is not known."""
         self._opcode: int | None = None
         # Not a list of them: each small one would take the room of fifty bytes.
         self._fragments = bytearray()
