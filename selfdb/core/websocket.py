@@ -27,7 +27,7 @@ from .flags import Flag
 from .forks import renew_after_fork
 from .http import shut_down
 from .messages import redact
-from .wsframes import BINARY, CLOSE, PING, PONG, TEXT, FrameDecoder, FrameError
+from .wsframes import BINARY, CLOSE, PING, PONG, TEXT, FrameDecoder, FrameError, Message
 from .wsopen import Address, Opening
 
 __all__ = ["Address", "After", "Link", "LinkProtocol", "LinkState"]
@@ -75,8 +75,8 @@ class LinkProtocol(Protocol):
     def opened(self) -> None:
         """The connection stands."""
 
-    def received(self, opcode: int, data: bytes) -> None:
-        """A whole message came."""
+    def received(self, messages: Sequence[Message]) -> bool:
+        """Whole messages came, texts or bytes; returns whether ``tick`` is to be asked again before it is due."""
 
     def ready_to_read(self) -> bool:
         """Whether there is room for more messages; while not, reading pauses."""
@@ -356,23 +356,39 @@ class Link:
             self._set_state(run, LinkState.CONNECTED)
             if not run.stopped.is_set():
                 self._protocol.opened()
+            watched, reading = 0, False
+            ask, due = True, 0.0
             while True:
                 if run.stopped.is_set():
                     self._say_goodbye(sock, 1000)
                     raise _Stop
                 if run.drop is not None:
                     raise _Lost(APIConnectionError(run.drop))
-                due = self._protocol.tick()
-                full = self._write(sock)
+                # What is due has not changed since it was asked, unless somebody says so: nothing has to be asked
+                # between one event and the next.
+                now = self._clock.monotonic()
+                if ask or not reading or now >= due:
+                    seconds = self._protocol.tick()
+                    due = now + (LONGEST_WAIT if seconds is None else min(seconds, LONGEST_WAIT))
+                full = bool(self._unsent) and self._write(sock)
                 reading = self._protocol.ready_to_read()
-                self._watch(selector, sock, (selectors.EVENT_READ * reading) | (selectors.EVENT_WRITE * full))
-                wait = LONGEST_WAIT if due is None else max(0.0, min(due, LONGEST_WAIT))
+                wanted = (selectors.EVENT_READ * reading) | (selectors.EVENT_WRITE * full)
+                if wanted != watched:
+                    self._watch(selector, sock, wanted)
+                    watched = wanted
+                wait = max(0.0, due - now)
                 # What TLS has decrypted already does not make the socket readable.
-                pending = reading and isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
-                selector.select(0 if pending else wait if reading else min(wait, 0.05))
-                run.clear()
-                if reading:
-                    self._read(run, sock, decoder)
+                readable = reading and isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
+                ready = selector.select(0 if readable else wait if reading else min(wait, 0.05))
+                ask = not ready
+                for key, events in ready:
+                    if key.fileobj is run.waking:
+                        run.clear()
+                        ask = True
+                    elif events & selectors.EVENT_READ:
+                        readable = True
+                if readable and self._read(run, sock, decoder):
+                    ask = True
 
     @staticmethod
     def _watch(selector: selectors.BaseSelector, sock: Any, wanted: int) -> None:
@@ -405,11 +421,12 @@ class Link:
                     self._unsent.popleft()
                     self._unsent_bytes -= len(first.frame)
 
-    def _read(self, run: _Run, sock: Any, decoder: FrameDecoder) -> None:
+    def _read(self, run: _Run, sock: Any, decoder: FrameDecoder) -> bool:
+        """Hand over what one reading brings; returns whether what is due may have changed."""
         try:
             data = sock.recv(_READ_SIZE)
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            return
+            return False
         except OSError as error:
             raise _Lost(_broken(error)) from None
         if not data:
@@ -422,15 +439,25 @@ class Link:
             broken = RealtimeError(f"the server broke the WebSocket protocol: {error}")
             broken.close_code = error.code
             raise _Lost(broken) from None
-        for opcode, payload in messages:
-            if opcode in (TEXT, BINARY):
-                run.heard = True
-                self._protocol.received(opcode, payload)
+        brought: list[Message] = []
+        goodbye: Message | None = None
+        for message in messages:
+            opcode = message[0]
+            if opcode < CLOSE:
+                brought.append(message)
             elif opcode == PING:
-                self._pong(payload)
+                self._pong(message.data)
             elif opcode == CLOSE:
-                self._say_goodbye(sock, 1000)
-                raise _Lost(_closed_by_server(payload, run.secrets))
+                goodbye = message
+                break
+        ask = False
+        if brought:
+            run.heard = True
+            ask = self._protocol.received(brought)
+        if goodbye is not None:
+            self._say_goodbye(sock, 1000)
+            raise _Lost(_closed_by_server(goodbye.data, run.secrets))
+        return ask
 
     def _pong(self, payload: bytes) -> None:
         frame = websocket.ABNF.create_frame(payload, PONG).format()

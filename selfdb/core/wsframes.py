@@ -34,6 +34,9 @@ class Message(NamedTuple):
     data: bytes
 
 
+_new = tuple.__new__
+
+
 class FrameDecoder:
     """Takes bytes as they come and gives messages as they are complete. Belongs to one thread.
 
@@ -43,6 +46,9 @@ class FrameDecoder:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._buffer = bytearray()
+        """The beginning of a frame whose end has not come yet."""
+        self._wanted = 0
+        """Bytes that it has to have before it is worth a look; nothing where the length of the frame is not known."""
         self._opcode: int | None = None
         # Not a list of them: each small one would take the room of fifty bytes.
         self._fragments = bytearray()
@@ -52,35 +58,47 @@ class FrameDecoder:
 
         :raises FrameError: at the first frame that breaks the rules.
         """
-        buffer = self._buffer
-        buffer += data
+        rest = self._buffer
+        if rest:
+            rest += data
+            if len(rest) < self._wanted:
+                return []
+            data = bytes(rest)
+            rest.clear()
+        self._wanted = 0
         messages: list[Message] = []
-        at, end = 0, len(buffer)
+        limit = self._limit
+        at, end = 0, len(data)
         while end - at >= 2:
-            first, second = buffer[at], buffer[at + 1]
-            length, start = second, at + 2
-            if length >= 126:
-                if second & 0x80:
-                    raise FrameError("a server must not mask its frames")
-                extra = 2 if length == 126 else 8
-                if end - start < extra:
+            first, length, start = data[at], data[at + 1], at + 2
+            if length == 126:
+                start += 2
+                if end < start:
                     break
-                length = int.from_bytes(buffer[start : start + extra], "big")
-                start += extra
-            if length > self._limit:
-                raise FrameError(f"a frame of {length} bytes is larger than the {self._limit} allowed", TOO_BIG)
-            if end - start < length:
+                length = data[at + 2] << 8 | data[at + 3]
+            elif length > 126:
+                if length > 127:
+                    raise FrameError("a server must not mask its frames")
+                start += 8
+                if end < start:
+                    break
+                length = int.from_bytes(data[at + 2 : start], "big")
+            if length > limit:
+                raise FrameError(f"a frame of {length} bytes is larger than the {limit} allowed", TOO_BIG)
+            stop = start + length
+            if end < stop:
+                self._wanted = stop - at
                 break
-            at = start + length
-            payload = bytes(buffer[start:at])
+            payload = data[start:stop]
+            at = stop
             if first == 0x81 and self._opcode is None:  # a whole text: nearly all there is
-                messages.append(Message(TEXT, payload))
+                # What Message(...) does, without the call of a Python function that only passes its arguments on.
+                messages.append(_new(Message, (TEXT, payload)))
             else:
                 message = self._unusual(first, payload)
                 if message is not None:
                     messages.append(message)
-        if at:
-            del buffer[:at]
+        rest += data[at:]
         return messages
 
     def _unusual(self, first: int, payload: bytes) -> Message | None:

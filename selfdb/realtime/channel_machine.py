@@ -242,6 +242,14 @@ class ChannelMachine:
         self.join_ref = None
         return [*actions, *self._to(ChannelState.CLOSED)]
 
+    def delivers(self, join_ref: str | None, event: str) -> bool:
+        """Whether a frame of this topic is an event for the handlers. One that is changes nothing here."""
+        return (
+            self.state is ChannelState.JOINED
+            and (join_ref is None or join_ref == self.join_ref)
+            and not event.startswith("phx_")
+        )
+
     def frame(self, frame: Frame, now: float) -> list[Action]:
         """A frame for this topic came."""
         if frame.join_ref is not None and frame.join_ref != self.join_ref:
@@ -252,9 +260,7 @@ class ChannelMachine:
             return self._closed_by_server()
         if frame.event == "phx_error":
             return self._errored(now)
-        if self.state is not ChannelState.JOINED or frame.event.startswith("phx_"):
-            return []
-        return [Deliver(self.topic, frame.event, frame.payload)]
+        return [Deliver(self.topic, frame.event, frame.payload)] if self.delivers(frame.join_ref, frame.event) else []
 
     def unsent(self, ref: str | None, error: SelfDBError) -> list[Action]:
         """What bears ``ref`` could not be sent."""

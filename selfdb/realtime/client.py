@@ -5,19 +5,19 @@ from __future__ import annotations
 import json
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 from urllib.parse import quote
 
-from ..core.dispatch import MAX_BYTES, MAX_ITEMS, Dispatcher, Full, Job
+from ..core.dispatch import MAX_BYTES, MAX_ITEMS, Dispatcher, Full, Job, Runnable
 from ..core.encoding import encode_text
 from ..core.forks import renew_after_fork
 from ..core.marks import blocking, inner, passing
 from ..core.transport import Transport
 from ..core.waits import Waiting, waiting, work
 from ..core.websocket import Address, After, Link, LinkState
-from ..core.wsframes import BINARY, BROKEN, TOO_BIG
+from ..core.wsframes import BINARY, BROKEN, TOO_BIG, Message
 from ..exceptions import (
     APITimeoutError,
     AuthenticationError,
@@ -32,7 +32,7 @@ from .channel import Channel
 from .channel_machine import Action, Changed, ChannelState, Deliver, Drop, Failed, Resync, Send, Settled
 from .credentials import Credentials
 from .frames import Frame
-from .handlers import Callback, Handlers
+from .handlers import Callback, Delivery, Handlers
 from .payloads import normalised, without_secrets
 from .session_machine import SessionMachine
 from .waiting import Attempt, Turn, Wait
@@ -81,7 +81,7 @@ class Realtime:
         self._machine = SessionMachine()
         self._credentials = Credentials(self._transport)
         self._attempt = Attempt()
-        self._held: deque[Job] = deque()
+        self._held: deque[Runnable] = deque()
         self._held_since: float | None = None
         self._told_of_junk = False
         self._ever_connected = False
@@ -339,20 +339,47 @@ class Realtime:
             self._attempt.end()
 
     @inner
-    def received(self, opcode: int, data: bytes) -> None:
-        """A message came."""
-        try:
-            frame = frames.decode(data, binary=opcode == BINARY)
-        except ValueError as error:
-            # The error itself holds the frame; and a server that sends one such may send a hundred thousand.
-            log.log(logging.DEBUG if self._told_of_junk else logging.WARNING, "no frame, ignored: %s", str(error))
-            self._told_of_junk = True
-            return
+    def received(self, messages: Sequence[Message]) -> bool:
+        """Messages came."""
+        came = []
+        for opcode, data in messages:
+            try:
+                came.append((frames.decode(data, binary=opcode == BINARY), len(data)))
+            except ValueError as error:
+                # The error itself holds the frame; and a server that sends one such may send a hundred thousand.
+                log.log(logging.DEBUG if self._told_of_junk else logging.WARNING, "no frame, ignored: %s", str(error))
+                self._told_of_junk = True
         with self._turn:
-            if self._asked():
-                if frames.refuses(frame) and self._machine.awaits(frame):
-                    frame = frame._replace(payload=without_secrets(frame.payload, self._transport.secrets()))
-                self._perform(self._machine.frame(frame, self._clock.monotonic()), len(data))
+            return self._take(came)
+
+    def _take(self, came: list[tuple[Frame, int]]) -> bool:
+        """Take frames in, with their sizes; returns whether times of the machine may have changed.
+
+        Events of joined topics, nearly all there are, change nothing in the machine: they go to the dispatcher in one
+        piece. Any other frame may change everything, so what came before it goes first.
+        """
+        if not self._asked():
+            return False
+        changed = False
+        delivers, delivery = self._machine.delivers, self._delivery
+        now = self._clock.monotonic()
+        events: list[Runnable] = []
+        for frame, size in came:
+            if delivers(frame, now):
+                event = delivery(frame, size)
+                if event is not None:
+                    events.append(event)
+                continue
+            changed = True
+            self._queue(events)
+            events = []
+            if not self._asked():  # that was too much for the dispatcher, or the frame before it the last
+                return changed
+            if frames.refuses(frame) and self._machine.awaits(frame):
+                frame = frame._replace(payload=without_secrets(frame.payload, self._transport.secrets()))
+            self._perform(self._machine.frame(frame, now), size)
+        self._queue(events)
+        return changed
 
     @inner
     def ready_to_read(self) -> bool:
@@ -442,7 +469,7 @@ class Realtime:
         if self._opened:
             self._fail(error)
             for channel in self._channels.values():
-                self._queue(Job(channel._handlers.farewell(error), droppable=False))
+                self._queue((Job(channel._handlers.farewell(error), droppable=False),))
             self._perform(self._machine.ended(error))
         else:
             self._perform(self._machine.unreachable(error))
@@ -455,7 +482,9 @@ class Realtime:
         """Do what the machine says; with the lock held, so that the order of two threads stays that of the machine."""
         for action in actions:
             if isinstance(action, Deliver):
-                self._deliver(action, size)
+                event = self._delivery(Frame(None, None, *action), size)
+                if event is not None:
+                    self._queue((event,))
             elif isinstance(action, Send):
                 self._send(action)
             elif isinstance(action, Settled):
@@ -464,11 +493,11 @@ class Realtime:
             elif isinstance(action, Changed):
                 self._changed(action)
             elif isinstance(action, Resync):
-                self._queue(Job(self._handlers(action.topic).resync, droppable=False))
+                self._queue((Job(self._handlers(action.topic).resync, droppable=False),))
             elif isinstance(action, Failed):
                 self._fail(action.error)
                 if action.topic is not None and not self._machine.channel(action.topic).wanted:
-                    self._queue(Job(self._handlers(action.topic).farewell(action.error), droppable=False))
+                    self._queue((Job(self._handlers(action.topic).farewell(action.error), droppable=False),))
             elif isinstance(action, Drop):
                 self._link.drop(action.reason)
 
@@ -487,42 +516,39 @@ class Realtime:
         channel = self._channels.get(topic)
         return (channel or self.channel(topic))._handlers
 
-    def _deliver(self, action: Deliver, size: int) -> None:
-        handlers = self._handlers(action.topic)
-        if handlers.presence.take(action.event, action.payload, size):
-            return
-        if handlers.idle:
-            return
-        payload = normalised(action.topic, action.event, action.payload)
-        if payload is None:
-            log.warning("a broadcast on %s that cannot be read was ignored", action.topic)
-            return
-        number = handlers.number()
-
-        def dropped() -> None:
-            announce = handlers.dropped(number)
-            if announce is not None:
-                self._dispatcher.put(Job(announce, droppable=False))
-
-        self._queue(Job(lambda: handlers.deliver(number, payload), size, dropped=dropped))
+    def _delivery(self, frame: Frame, size: int) -> Delivery | None:
+        """The job of telling of an event; ``None`` where there is nobody, or nothing, to be told."""
+        _, _, topic, event, payload = frame
+        channel = self._channels.get(topic)
+        handlers = self._handlers(topic) if channel is None else channel._handlers
+        if not handlers.wants(event, payload, size):
+            return None
+        told = normalised(topic, event, payload)
+        if told is None:
+            log.warning("a broadcast on %s that cannot be read was ignored", topic)
+            return None
+        return Delivery(handlers, told, size, self._dispatcher.put)
 
     def _changed(self, action: Changed) -> None:
         if action.state is ChannelState.CLOSED:
-            self._queue(Job(self._handlers(action.topic).farewell(None), droppable=False))
+            self._queue((Job(self._handlers(action.topic).farewell(None), droppable=False),))
         elif action.state is ChannelState.JOINED:
             self._handlers(action.topic).presence.rejoined()
 
-    def _queue(self, job: Job) -> None:
-        if self._held:
-            self._held.append(job)
-        elif not self._dispatcher.put(job):
-            if self._dispatcher.full.policy == "disconnect":
-                self._overflowed()
-            else:
-                self._held.append(job)
-                self._put_held()
-        else:
+    def _queue(self, jobs: Sequence[Runnable]) -> None:
+        if self._held or not jobs:
+            self._held.extend(jobs)
+            return
+        taken = self._dispatcher.put_all(jobs)
+        if taken:
             self._held_since = None
+        if taken == len(jobs):
+            return
+        if self._dispatcher.full.policy == "disconnect":
+            self._overflowed()
+        else:
+            self._held.extend(jobs[taken:])
+            self._put_held()
 
     def _put_held(self) -> None:
         """Queue what waits for room, without regard to that once it has waited for long enough."""

@@ -8,13 +8,14 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+from ..core.dispatch import Job
 from ..exceptions import InvalidRequestError, RealtimeError, SelfDBError
 from ..models import RealtimePayload
 from .events import EventStream
 from .payloads import RESYNC, resync_mark
 from .presence import Presence
 
-__all__ = ["ALL", "Callback", "Handlers"]
+__all__ = ["ALL", "Callback", "Delivery", "Handlers"]
 
 Callback = Callable[[RealtimePayload], Any]
 
@@ -28,6 +29,34 @@ class _Loss:
 
     def __init__(self, number: int) -> None:
         self.last = number
+
+
+class Delivery:
+    """One event on its way to the handlers of its channel: a job for the dispatcher.
+
+    Not made of functions, as other jobs are: two of them for each event would cost more than all that they do.
+    """
+
+    __slots__ = ("_handlers", "_number", "_payload", "_put", "size")
+
+    droppable = True
+
+    def __init__(self, handlers: Handlers, payload: RealtimePayload, size: int, put: Callable[[Job], object]) -> None:
+        self._handlers = handlers
+        self._number = handlers.number()
+        self._payload = payload
+        self._put = put
+        self.size = size
+
+    def run(self) -> None:
+        """Hand the event out."""
+        self._handlers.deliver(self._number, self._payload)
+
+    def dropped(self) -> None:
+        """Have it announced that the event is not handed out."""
+        announce = self._handlers.dropped(self._number)
+        if announce is not None:
+            self._put(Job(announce, droppable=False))
 
 
 class Handlers:
@@ -73,8 +102,11 @@ class Handlers:
             if callback is None:
                 self._callbacks.pop(_name(event), None)
                 return
-            known = self._callbacks.get(_name(event), [])
-            self._callbacks[_name(event)] = [other for other in known if other != callback]
+            left = [other for other in self._callbacks.get(_name(event), []) if other != callback]
+            if left:
+                self._callbacks[_name(event)] = left
+            else:
+                self._callbacks.pop(_name(event), None)
 
     def add_stream(self, stream: EventStream) -> None:
         """Feed ``stream`` from now on."""
@@ -136,10 +168,16 @@ class Handlers:
         """Hand event ``number`` out, unless it is to be forgotten; on the dispatcher's thread."""
         if number <= self._handled:
             return
-        self.catch_up(number - 1)
-        self._handled = max(self._handled, number)
-        self._call((payload.event,) if payload.event == ALL else (payload.event, ALL), payload)
-        self._feed(payload)
+        if number > self._handled + 1:
+            self.catch_up(number - 1)
+        if number > self._handled:  # it may be forgotten meanwhile
+            self._handled = number
+        name = payload.event
+        self._call(name, payload)
+        if name != ALL:
+            self._call(ALL, payload)
+        if self._held:
+            self._feed(payload)
 
     def catch_up(self, number: int) -> None:
         """Announce the loss of what was queued up to ``number`` and never came; on the dispatcher's thread."""
@@ -153,30 +191,35 @@ class Handlers:
 
     def resync(self) -> None:
         """Tell that events may have been missed; on the dispatcher's thread."""
-        self._call((RESYNC.upper(),), self._mark)
+        self._call(RESYNC.upper(), self._mark)
         self._feed(self._mark)
 
-    def _call(self, names: tuple[str, ...], payload: RealtimePayload) -> None:
-        for name in names:
-            asked = self._callbacks.get(name, ())
-            for callback in asked:
-                now = self._callbacks.get(name, ())
-                if now is not asked and callback not in now:
-                    continue  # the one before took it away, or another thread did meanwhile
-                try:
-                    callback(payload)
-                except BaseException as error:  # sys.exit() too: the others have a right to the event
-                    log.exception("a callback for %r on %s failed", payload.event, self.topic)
-                    self._report(error)
+    def _call(self, name: str, payload: RealtimePayload) -> None:
+        asked = self._callbacks.get(name, ())
+        for callback in asked:
+            now = self._callbacks.get(name, ())
+            if now is not asked and callback not in now:
+                continue  # the one before took it away, or another thread did meanwhile
+            try:
+                callback(payload)
+            except BaseException as error:  # sys.exit() too: the others have a right to the event
+                log.exception("a callback for %r on %s failed", payload.event, self.topic)
+                self._report(error)
 
     def _feed(self, payload: RealtimePayload) -> None:
         for stream in self._streams():
             stream.put(payload, self._mark)
 
+    def wants(self, event: str, payload: Any, size: int) -> bool:
+        """Whether somebody is to be told of an event; one about presence is taken in here, and told to nobody."""
+        if event.startswith("presence_") and self.presence.take(event, payload, size):
+            return False
+        return bool(self._callbacks) or not self.idle
+
     @property
     def idle(self) -> bool:
         """Whether nobody would take an event."""
-        return not self._streams() and not any(self._callbacks.values())
+        return not self._callbacks and not self._streams()
 
 
 def _name(event: str) -> str:

@@ -38,17 +38,21 @@ def normalised(topic: str, event: str, payload: Any) -> RealtimePayload | None:
         name = "change"
     if not isinstance(content, dict):
         return RealtimePayload(name.upper(), table_of(topic), None, None, raw)
+    get = content.get
     if name.lower() == "change":
-        name = _text(content.get("action")) or _text(content.get("event")) or name
+        name = _text(get("action")) or _text(get("event")) or name
     else:
-        name = _text(content.get("event")) or name
-    return RealtimePayload(
-        event=name.upper(),
-        table=_text(content.get("table")) or table_of(topic),
-        new=_row(content, "new", "new_data", "record"),
-        old=_row(content, "old", "old_data", "old_record"),
-        raw=raw,
-    )
+        said = get("event")
+        if said and isinstance(said, str):
+            name = said
+    table = get("table")
+    # What is usual is looked at here: a call costs more than the look does.
+    new, old = get("new"), get("old")
+    if not isinstance(new, dict):
+        new = _row(get("new_data"), get("record"))
+    if not isinstance(old, dict):
+        old = _row(get("old_data"), get("old_record"))
+    return RealtimePayload(name.upper(), table if table and isinstance(table, str) else table_of(topic), new, old, raw)
 
 
 def without_secrets(payload: Any, secrets: Sequence[str]) -> Any:
@@ -68,9 +72,7 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _row(content: dict[str, Any], *names: str) -> dict[str, Any] | None:
-    for name in names:
-        value = content.get(name)
-        if isinstance(value, dict):
-            return value
-    return None
+def _row(usual: Any, other: Any) -> dict[str, Any] | None:
+    if isinstance(usual, dict):
+        return usual
+    return other if isinstance(other, dict) else None

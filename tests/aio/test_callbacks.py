@@ -161,7 +161,8 @@ def test_without_any_loop_a_callback_says_that_there_is_none() -> None:
     blocking = db._blocking
     errors: List[BaseException] = []
     blocking.realtime.on_error(errors.append)
-    blocking.realtime.channel(TOPIC)._handlers._call(("INSERT",), payload(1))
+    handlers = blocking.realtime.channel(TOPIC)._handlers
+    handlers.deliver(handlers.number(), payload(1))
     assert "no event loop has awaited this client" in str(errors[0])
     blocking.close()
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import socket
 import threading
-from typing import Any, Callable, List, Optional, Tuple
+from typing import Any, Callable, List, Optional, Sequence, Tuple
 
 from selfdb.core.clock import Clock
 from selfdb.core.flags import Flag
 from selfdb.core.websocket import Address, After, Link
+from selfdb.core.wsframes import Message
 from selfdb.exceptions import SelfDBError
 from tests.core.kit import wait_until
 from tests.servers.scripted import Peer, PeerGone, ScriptedServer
@@ -32,10 +33,12 @@ class Owner:
         self.after = after
         self.opens = 0
         self.messages: List[Tuple[int, bytes]] = []
+        self.batches: List[List[Tuple[int, bytes]]] = []
         self.losses: List[SelfDBError] = []
         self.refusals: List[SelfDBError] = []
         self.states: List[str] = []
         self.reading = True
+        self.changed = False
         self.due: Optional[float] = None
         self.ticks = 0
         self.on_opened: Callable[[], Any] = lambda: None
@@ -72,9 +75,12 @@ class Owner:
         self.opens += 1
         self.on_opened()
 
-    def received(self, opcode: int, data: bytes) -> None:
-        self.messages.append((opcode, data))
-        self.on_received(data)
+    def received(self, messages: Sequence[Message]) -> bool:
+        self.batches.append([tuple(message) for message in messages])
+        for opcode, data in messages:
+            self.messages.append((opcode, data))
+            self.on_received(data)
+        return self.changed
 
     def ready_to_read(self) -> bool:
         return self.reading

@@ -31,9 +31,11 @@ class Held:
         self.dispatcher.put(Job(stand, droppable=False))
         assert entered.wait(BOUND)
 
+    def job(self, number: Any, size: int = 0, *, droppable: bool = True) -> Job:
+        return Job(lambda: self.done.append(number), size, droppable, lambda: self.dropped.append(number))
+
     def put(self, number: Any, size: int = 0, *, droppable: bool = True, force: bool = False) -> bool:
-        job = Job(lambda: self.done.append(number), size, droppable, lambda: self.dropped.append(number))
-        return self.dispatcher.put(job, force=force)
+        return self.dispatcher.put(self.job(number, size, droppable=droppable), force=force)
 
     def release(self) -> List[Any]:
         """What ran after all that was queued has run."""
@@ -160,6 +162,80 @@ def test_a_job_without_a_word_for_its_end_may_be_dropped() -> None:
     finally:
         held.gate.set()
         held.dispatcher.close()
+
+
+BATCHES = {"drop_oldest": [2, 3, 4], "drop_newest": [0, 1, 2], "block": [0, 1, 2], "disconnect": [0, 1, 2]}
+
+
+@pytest.mark.parametrize("policy", BATCHES)
+def test_a_batch_is_what_its_jobs_would_be_one_by_one(hold: Callable[..., Held], policy: str) -> None:
+    held = hold(policy)
+    taken = held.dispatcher.put_all([held.job("mark", droppable=False), *(held.job(number) for number in range(5))])
+    assert taken == (4 if policy in ("block", "disconnect") else 6)
+    assert held.dropped == ([number for number in range(5) if number not in BATCHES[policy]] if taken == 6 else [])
+    assert held.release() == ["mark", *BATCHES[policy]]
+
+
+def test_a_batch_is_bound_by_its_bytes(hold: Callable[..., Held]) -> None:
+    held = hold("block", max_items=100, max_bytes=100)
+    jobs = [held.job(number, 40) for number in range(4)]
+    assert held.dispatcher.put_all(jobs) == 2
+    assert held.dispatcher.put_all(jobs[2:], force=True) == 2
+    assert held.dropped == [0, 1]
+    assert held.dispatcher.put_all([held.job("mark", 1000, droppable=False)]) == 1
+    assert held.dispatcher.put_all([held.job("late", 1)]) == 0
+    assert held.release() == [2, 3, "mark"]
+    assert held.dispatcher.put_all([held.job(number, 50) for number in range(2)]) == 2
+
+
+@pytest.mark.parametrize("policy", ["drop_newest", "block", "disconnect"])
+def test_what_has_to_be_queued_takes_the_place_of_the_oldest(hold: Callable[..., Held], policy: str) -> None:
+    held = hold(policy)
+    for number in range(3):
+        held.put(number)
+    assert held.dispatcher.put_all([held.job(3), held.job(4)], force=True) == 2
+    assert held.dropped == [0, 1]
+    assert held.release() == [2, 3, 4]
+
+
+def test_of_a_batch_after_the_end_only_the_reports_are_kept(hold: Callable[..., Held]) -> None:
+    held = hold("block", max_items=1)
+    held.dispatcher.close()
+    batch = [held.job(1), held.job("report", droppable=False), held.job(2)]
+    assert held.dispatcher.put_all(batch) == 3
+    assert held.dropped == []
+    assert held.release() == ["report"]
+
+
+def test_nothing_is_no_batch() -> None:
+    dispatcher = Dispatcher()
+    before = threading.active_count()
+    assert dispatcher.put_all([]) == 0
+    assert threading.active_count() == before
+    dispatcher.close()
+    dispatcher.put_all([Job(lambda: None)])
+    assert threading.active_count() == before
+
+
+def test_a_sleeping_thread_is_woken_once_a_batch_and_never_when_it_is_awake(hold: Callable[..., Held]) -> None:
+    held = hold(max_items=1000)
+    held.dispatcher.put_all([held.job(number) for number in range(500)])
+    assert held.dispatcher._gate.empty()  # its thread stands in a job
+    assert held.release() == list(range(500))
+    wait_until(lambda: held.dispatcher._asleep)
+    assert held.dispatcher._gate.empty()
+    held.dispatcher.put_all([held.job(number) for number in range(500)])
+    assert held.release() == [*range(500), *range(500)]
+
+
+def test_a_call_too_many_wakes_for_nothing(hold: Callable[..., Held]) -> None:
+    held = hold()
+    held.release()
+    for _ in range(3):
+        held.dispatcher._gate.put(None)
+    wait_until(lambda: held.dispatcher._gate.empty() and held.dispatcher._asleep)
+    held.put("after")
+    assert held.release() == ["after"]
 
 
 def test_dropped_may_put(hold: Callable[..., Held]) -> None:

@@ -12,13 +12,14 @@ from typing import Any, Callable, List
 
 import pytest
 
+from selfdb.core import websocket
 from selfdb.core.websocket import RECONNECT_STEPS, Address, After, Link, LinkState
 from selfdb.exceptions import APIConnectionError, PermissionDeniedError, RealtimeError, SelfDBError
 from tests.conftest import Tls
 from tests.core.kit import wait_until
 from tests.core.links import SLACK, Naps, Owner, address_of, echo, opened
 from tests.servers.scripted import Peer, ScriptedServer, close, half_close, read, reply, reset
-from tests.servers.websockets import BINARY, CLOSE, CONTINUATION, PING, TEXT, accept, frame
+from tests.servers.websockets import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, WebSocket, accept, frame
 
 Scripted = Callable[..., ScriptedServer]
 OwnerOf = Callable[..., Owner]
@@ -373,6 +374,57 @@ def test_reading_pauses_while_the_owner_has_no_room(scripted: Scripted, owner_of
     owner.reading = True
     link.wake()
     wait_until(lambda: len(owner.messages) == 2)
+
+
+def test_all_that_came_at_once_is_handed_over_at_once(scripted: Scripted, owner_of: OwnerOf) -> None:
+    wire = frame(TEXT, b"1") + frame(PING, b"?") + frame(BINARY, b"2") + frame(PONG) + frame(TEXT, b"3")
+    goodbye = frame(CLOSE, (1001).to_bytes(2, "big")) + frame(TEXT, b"never")
+    owner = owner_of(scripted(says(wire + goodbye), default=echo))
+    owner.open()
+    wait_until(lambda: len(owner.losses) == 1)
+    assert owner.batches[0] == [(TEXT, b"1"), (BINARY, b"2"), (TEXT, b"3")]
+    assert "code 1001" in str(owner.losses[0])
+    assert (TEXT, b"never") not in owner.messages
+
+
+def test_what_is_no_message_is_not_handed_over(scripted: Scripted, owner_of: OwnerOf) -> None:
+    owner = owner_of(scripted(says(frame(PONG) + frame(CLOSE))))
+    owner.started(steps=[60])
+    wait_until(lambda: len(owner.losses) == 1)
+    assert owner.batches == []
+
+
+@pytest.mark.parametrize("changed, asked", [(True, 51), (False, 1)])
+def test_between_messages_the_owner_is_asked_only_if_it_says_so(
+    scripted: Scripted, owner_of: OwnerOf, monkeypatch: pytest.MonkeyPatch, changed: bool, asked: int
+) -> None:
+    monkeypatch.setattr(websocket, "LONGEST_WAIT", 60.0)
+    heard = threading.Event()
+
+    def one_by_one(ws: WebSocket) -> None:
+        for number in range(50):
+            heard.clear()
+            ws.send(TEXT, str(number).encode())
+            assert heard.wait(30)
+
+    owner = owner_of(scripted(opened(one_by_one)))
+    owner.changed = changed
+    owner.on_received = lambda data: heard.set()
+    owner.open()
+    wait_until(lambda: len(owner.messages) == 50)
+    wait_until(lambda: owner.ticks >= asked)
+    assert owner.ticks in (asked, asked + 1)  # the last look around is perhaps not over yet
+
+
+def test_the_owner_is_asked_when_it_is_due_though_messages_come(scripted: Scripted, owner_of: OwnerOf) -> None:
+    def keeps_talking(ws: WebSocket) -> None:
+        while True:
+            ws.send(TEXT, b"x")
+
+    owner = owner_of(scripted(opened(keeps_talking)))
+    owner.due = 0.01
+    owner.open()
+    wait_until(lambda: owner.ticks > 5)
 
 
 def test_a_peer_that_does_not_read_fills_the_queue_up_to_its_bound(scripted: Scripted, owner_of: OwnerOf) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selfdb.core.wsframes import BINARY, BROKEN, CLOSE, PING, PONG, TEXT, TOO_BIG, FrameDecoder, FrameError
+from selfdb.core.wsframes import BINARY, BROKEN, CLOSE, PING, PONG, TEXT, TOO_BIG, FrameDecoder, FrameError, Message
 from tests.servers.websockets import CONTINUATION, frame
 
 LIMIT = 70_000
@@ -114,6 +114,43 @@ def test_a_length_of_which_a_part_came_is_not_judged_yet() -> None:
     assert decoder.feed(b"\x82\x7f" + b"\xff" * 4) == []
     with pytest.raises(FrameError, match=rf"^a frame of {2**64 - 1} bytes is larger"):
         decoder.feed(b"\xff" * 4)
+
+
+def test_the_beginning_of_a_frame_is_not_copied_for_each_piece_that_comes() -> None:
+    decoder = FrameDecoder(1 << 24)
+    wire = frame(TEXT, b"x" * (4 << 20))
+    assert decoder.feed(wire[: 2 << 20]) == []
+    rest = decoder._buffer
+    for at in range(2 << 20, len(wire) - 1, 1 << 19):
+        assert decoder.feed(wire[at : min(at + (1 << 19), len(wire) - 1)]) == []
+        assert decoder._wanted == len(wire)
+        assert decoder._buffer is rest
+    assert decoder.feed(wire[-1:] + frame(PING)) == [(TEXT, b"x" * (4 << 20)), (PING, b"")]
+    assert (decoder._wanted, decoder._buffer) == (0, b"")
+
+
+@pytest.mark.parametrize("before", [b"", frame(TEXT, b"before")])
+@pytest.mark.parametrize("size", [5, 200, 66_000])
+def test_what_is_wanted_is_the_rest_of_the_frame(before: bytes, size: int) -> None:
+    wire = frame(BINARY, b"y" * size)
+    decoder = FrameDecoder(LIMIT)
+    assert len(decoder.feed(before + wire[:1])) == bool(before)
+    assert (decoder._wanted, decoder._buffer) == (0, wire[:1])  # its length has not come
+    assert decoder.feed(wire[1:-1]) == []
+    assert (decoder._wanted, decoder._buffer) == (len(wire), wire[:-1])
+    assert decoder.feed(wire[-1:] + wire[:-1]) == [(BINARY, b"y" * size)]
+    assert decoder._wanted == len(wire)
+
+
+@pytest.mark.parametrize("size", [126, 0x0102, 0x7F80, 0xFFFF])
+def test_a_length_of_two_bytes_is_read_in_their_order(size: int) -> None:
+    assert [len(data) for _, data in decoded(frame(TEXT, b"z" * size))] == [size]
+
+
+def test_messages_are_told_by_their_names_too() -> None:
+    (message,) = FrameDecoder(LIMIT).feed(frame(TEXT, b"a"))
+    assert isinstance(message, Message)
+    assert (message.opcode, message.data) == (TEXT, b"a")
 
 
 def test_fragments_take_the_room_of_their_bytes() -> None:

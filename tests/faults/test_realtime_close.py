@@ -8,11 +8,12 @@ import signal
 import socket
 import threading
 import time
-from typing import Any, Callable, Dict, Iterator, List
+from typing import Any, Callable, Dict, Iterator, List, Sequence
 
 import pytest
 
 from selfdb import SelfDB, SelfDBError
+from selfdb.core.wsframes import Message
 from tests import soak
 from tests.core.kit import Background, in_threads
 from tests.faults.realtime_kit import BOUND, SLACK, TOPIC, Subscriber, descriptors, our_threads, until
@@ -303,10 +304,10 @@ def test_g08_a_fresh_connection_begins_when_the_old_one_has_ended(
         busy, go = threading.Event(), threading.Event()
         received = db.realtime.received
 
-        def slowly(opcode: int, data: bytes) -> None:
+        def slowly(messages: Sequence[Message]) -> bool:
             busy.set()
             assert go.wait(BOUND)
-            received(opcode, data)
+            return received(messages)
 
         monkeypatch.setattr(db.realtime, "received", slowly)
         server.say(TOPIC, "INSERT", {})

@@ -83,7 +83,10 @@ class Session:
         return self._said(self.machine.push(TOPIC, self.now, event, payload, waiter, timeout))
 
     def get(self, frame: Frame) -> List[Action]:
-        return self._said(self.machine.frame(frame, self.now))
+        delivers = self.machine.delivers(frame, self.now)
+        said = self._said(self.machine.frame(frame, self.now))
+        assert delivers == (said == [Deliver(frame.topic, frame.event, frame.payload)])
+        return said
 
     def wait(self, seconds: float) -> List[Action]:
         """Let time pass, as the thread would: whatever is due is done when it is due."""

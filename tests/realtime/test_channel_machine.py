@@ -470,3 +470,26 @@ def test_leaving_while_it_waits_to_join_again() -> None:
     session.leave(waiter)
     assert waiter in settled(session.get(reply("2")))
     assert events(session.wait(20)) == []
+
+
+@pytest.mark.parametrize(
+    "join_ref, event_name, delivers",
+    [
+        (None, "INSERT", True),
+        ("1", "INSERT", True),
+        ("0", "INSERT", False),
+        ("", "INSERT", False),
+        (None, "phx_reply", False),
+        (None, "phx_anything", False),
+        ("1", "phx_close", False),
+        (None, "phx", True),
+        (None, "", True),
+    ],
+)
+def test_what_is_an_event_for_the_handlers(join_ref: Any, event_name: str, delivers: bool) -> None:
+    session = Session().joined()
+    machine = session.machine.channel(TOPIC)
+    assert machine.join_ref == "1"
+    assert machine.delivers(join_ref, event_name) is delivers
+    session.lose()
+    assert machine.delivers(join_ref, event_name) is False

@@ -10,7 +10,7 @@ import pytest
 from selfdb.exceptions import InvalidRequestError, RealtimeError
 from selfdb.models import RealtimePayload
 from selfdb.realtime.events import EventStream
-from selfdb.realtime.handlers import Handlers
+from selfdb.realtime.handlers import Delivery, Handlers
 from tests.realtime.kit import TOPIC
 
 
@@ -247,3 +247,33 @@ def test_a_loop_that_was_left_takes_its_stream_along(kit: Kit) -> None:
     assert not kit.handlers.idle
     del stream
     assert kit.handlers.idle
+
+
+def test_who_wants_an_event() -> None:
+    handlers = Handlers(TOPIC, print)
+    assert not handlers.wants("INSERT", {}, 10)
+    handlers.on("INSERT", print)
+    assert handlers.wants("INSERT", {}, 10)
+    assert handlers.wants("presence_of_mind", {}, 10)
+    assert not handlers.wants("presence_state", {"key": {"metas": [{"phx_ref": "1"}]}}, 10)
+    assert list(handlers.presence.snapshot()) == ["key"]
+    handlers.off("INSERT", print)
+    handlers.off("INSERT", print)
+    assert not handlers.wants("INSERT", {}, 10)
+
+
+def test_a_delivery_is_a_job_with_a_number(kit: Kit) -> None:
+    queued: List[Any] = []
+    first, second, third = (Delivery(kit.handlers, payload(number=n), 10 + n, queued.append) for n in range(3))
+    assert (first.size, third.size, first.droppable) == (10, 12, True)
+    first.run()
+    second.dropped()
+    third.dropped()
+    assert [job.droppable for job in queued] == [False]  # one word for a run of losses
+    queued[0].run()
+    assert kit.got == [0, "resync"]
+    assert [str(error) for error in kit.errors] == [
+        f"2 events of {TOPIC} dropped: the callbacks are slower than the server"
+    ]
+    third.run()
+    assert kit.got == [0, "resync"]

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import json
+import pickle
+import weakref
 from typing import Any
 
 import pytest
@@ -77,3 +81,38 @@ def test_a_refusal_that_cannot_be_looked_through_is_not_shown() -> None:
         deep = [deep]
     for payload in ({"status": "error", "response": b"secret-one"}, {"response": deep}):
         assert without_secrets(payload, ["secret-one"]) == {}
+
+
+@pytest.mark.parametrize("value", [None, 5, "text", ["INSERT"], [], "", False])
+def test_what_is_no_row_and_no_name_is_passed_over(value: Any) -> None:
+    payload = {"event": value if value != "text" else 7, "table": 7, "new": value, "old": value}
+    assert normalised("table:t", "UPDATE", payload) == RealtimePayload("UPDATE", "t", None, None, payload)
+    for usual, other in (("new_data", "record"), ("new", "record"), ("new", "new_data")):
+        found = normalised("table:t", "UPDATE", {usual: value, other: NEW, "old_data": value, "old_record": OLD})
+        assert found is not None
+        assert (found.new, found.old) == (NEW, OLD)
+
+
+def test_the_usual_name_of_a_row_comes_first() -> None:
+    rows = {"new": {"id": 1}, "new_data": {"id": 2}, "record": {"id": 3}}
+    olds = {"old": {"id": 4}, "old_data": {"id": 5}, "old_record": {"id": 6}}
+    found = normalised("t", "UPDATE", {**rows, **olds})
+    assert found is not None
+    assert (found.new, found.old) == ({"id": 1}, {"id": 4})
+    del rows["new"], olds["old"]
+    found = normalised("t", "UPDATE", {**rows, **olds})
+    assert found is not None
+    assert (found.new, found.old) == ({"id": 2}, {"id": 5})
+
+
+def test_a_payload_is_a_value() -> None:
+    first = RealtimePayload(event="INSERT", table="t", new=NEW, old=None, raw={"a": 1})
+    assert pickle.loads(pickle.dumps(first)) == first == copy.deepcopy(first)
+    assert dataclasses.replace(first, event="UPDATE") == RealtimePayload("UPDATE", "t", NEW, None, {"a": 1}) != first
+    assert list(dataclasses.asdict(first)) == ["event", "table", "new", "old", "raw"]
+    assert repr(first) == f"RealtimePayload(event='INSERT', table='t', new={NEW!r}, old=None, raw={{'a': 1}})"
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        first.table = "other"  # type: ignore[misc]
+    with pytest.raises((dataclasses.FrozenInstanceError, AttributeError, TypeError)):
+        first.more = 1  # type: ignore[attr-defined]
+    assert weakref.ref(first)() is first

@@ -14,6 +14,7 @@ import pytest
 from selfdb import SelfDB
 from selfdb.core.dispatch import Full
 from selfdb.core.websocket import LinkState
+from selfdb.core.wsframes import Message
 from selfdb.models import RealtimePayload
 from selfdb.realtime import session_machine
 from selfdb.realtime.channel_machine import Drop, Send
@@ -84,7 +85,7 @@ class Fed:
         self._realtime._link = self  # type: ignore[assignment]
         self._realtime.opened()
         self._realtime._perform(self._realtime._machine.join(TOPIC, time.monotonic(), None, 10.0))
-        self._realtime.received(TEXT, f'["1","1","{TOPIC}","phx_reply",{{"status":"ok","response":{{}}}}]'.encode())
+        self._bring(f'["1","1","{TOPIC}","phx_reply",{{"status":"ok","response":{{}}}}]'.encode())
         assert self.slow.channel.state == "joined"
 
     def feed(self, events: int = EVENTS, filling: str = "") -> int:
@@ -94,8 +95,11 @@ class Fed:
                 return number - 1
             while not self._realtime.ready_to_read():
                 time.sleep(0.001)  # what the link does while there is no room
-            self._realtime.received(TEXT, event(number, filling))
+            self._bring(event(number, filling))
         return events
+
+    def _bring(self, message: bytes) -> None:
+        self._realtime.received([Message(TEXT, message)])
 
     def runs_here(self) -> bool:
         return True
@@ -270,3 +274,48 @@ def test_heartbeats_are_on_time_in_the_flood(scripted: Any, monkeypatch: pytest.
         assert server.connections == 1
     assert max(late) < 1.0, late
     print(f"{len(late)} heartbeats, {max(late):.3f} s late at most")
+
+
+def batch(*frames: Any) -> List[Message]:
+    return [Message(TEXT, json.dumps(frame).encode()) for frame in frames]
+
+
+def test_what_ends_the_channel_within_a_batch_ends_it_there(db: SelfDB) -> None:
+    fed = Fed(db)
+    fed.slow.go.set()
+    told = [[None, None, TOPIC, "INSERT", {"new": {"id": number}}] for number in range(1, 6)]
+    ref = db.realtime._machine.channel(TOPIC).join_ref
+    closed = [ref, None, TOPIC, "phx_close", {}]
+    assert db.realtime.received(batch(*told[:2], closed, *told[2:])) is True
+    until(lambda: db.realtime._dispatcher._asleep)
+    assert fed.slow.got == [1, 2]
+    assert fed.slow.channel.state == "closed"
+
+
+def test_only_what_is_no_event_may_change_what_is_due(db: SelfDB) -> None:
+    fed = Fed(db)
+    fed.slow.go.set()
+    told = [None, None, TOPIC, "INSERT", {"new": {"id": 1}}]
+    received = db.realtime.received
+    assert received(batch(told, told)) is False
+    assert received([]) is False
+    assert received(batch(5)) is False
+    assert received(batch(told, [None, None, "table:nobody", "INSERT", {}], told)) is True
+    until(lambda: fed.slow.got == [1] * 4)
+
+
+@pytest.mark.parametrize("policy", ["disconnect", "block"])
+def test_a_batch_that_is_too_much(db: SelfDB, policy: str) -> None:
+    fed = Fed(db, policy=policy, max_items=10, block_seconds=8)
+    fed.feed(1)
+    until(lambda: not db.realtime._dispatcher._jobs)  # it stands in the callback
+    told = [[None, None, TOPIC, "INSERT", {"new": {"id": number}}] for number in range(2, 31)]
+    db.realtime.received(batch(*told[:15], [None, None, "table:nobody", "INSERT", {}], *told[15:]))
+    assert (fed.state is LinkState.DISCONNECTED) == (policy == "disconnect")
+    assert len(db.realtime._held) == (0 if policy == "disconnect" else 19)
+    fed.slow.go.set()
+    if policy == "block":
+        until(db.realtime.ready_to_read)
+    until(lambda: len(fed.slow.got) >= (11 if policy == "disconnect" else 30))
+    until(lambda: db.realtime._dispatcher._asleep)
+    assert fed.slow.got == list(range(1, (12 if policy == "disconnect" else 31)))
