@@ -6,7 +6,7 @@ A row is built or checked here in full before the database sees it, so what is r
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Tuple
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -43,8 +43,12 @@ class PageQuery:
 # -- reading ---------------------------------------------------------------------------------------------
 
 
-def fetch(services: Services, caller: Optional[Principal], table_id: str, query: PageQuery) -> Dict[str, Any]:
+def fetch(
+    services: Services, caller: Callable[[Connection], Optional[Principal]], table_id: str, query: PageQuery
+) -> Dict[str, Any]:
     """Return a page of rows with the number of all that match.
+
+    :param caller: tells who is asking; it may look him up in the transaction of the page.
 
     :raises ApiError: 404, 401, 403; 400 for a ``sort_by`` that is no column; 503 for a table whose columns change
         each time that it is read.
@@ -52,8 +56,9 @@ def fetch(services: Services, caller: Optional[Principal], table_id: str, query:
     for _ in range(_TRIES):
         try:
             with services.database.read() as connection:
+                asking = caller(connection)
                 record = tables.find(connection, table_id)
-                tables.permit_read(record, caller)
+                tables.permit_read(record, asking)
                 return _page(connection, services, record, query)
         except (ProgrammingError, OperationalError) as problem:
             if not _reshaped(problem):
