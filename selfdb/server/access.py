@@ -13,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from . import sessions
 from .bearer import ACCESS, Claims
 from .errors import ApiError
+from .hot import HotStatement
 from .schema import sessions as sessions_table
 from .schema import users
 from .services import Services, get_services
@@ -138,7 +139,7 @@ async def signed_in(request: Request) -> Principal:
 
 
 # Put together once: every write asks it.
-_HELD = (
+_HELD = HotStatement(
     sa.select(users.c.role, users.c.is_active, sessions_table.c.id, sessions_table.c.revoked_at)
     .select_from(
         users.outerjoin(
@@ -159,14 +160,15 @@ def confirm(connection: Connection, principal: Principal) -> None:
     :raises ApiError: 401 if he or his session is gone, 400 if he was deactivated, 403 if he is no ADMIN any more.
     """
     asked = {"user_id": principal.user_id, "session_id": principal.session_id}
-    row = connection.execute(_HELD, asked).one_or_none()
+    row = _HELD.first(connection, asked)
     if row is None:
         raise _bad_credentials()
-    if not row.is_active:
+    role, is_active, session_id, revoked_at = row
+    if not is_active:
         raise ApiError(400, "Inactive user")
-    if row.id is None or row.revoked_at is not None:
+    if session_id is None or revoked_at is not None:
         raise _bad_credentials()
-    if principal.is_admin and row.role != principal.role:
+    if principal.is_admin and role != principal.role:
         raise ApiError(403, "Not authorized")
 
 

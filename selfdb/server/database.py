@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sqlite3
 import threading
 from collections import deque
 from contextlib import contextmanager
@@ -216,7 +217,12 @@ def _sqlite(path: Path) -> Engine:
     def begun(connection: Connection) -> None:
         writing = connection.get_execution_options().get("selfdb_write")
         # Taking the write lock first means that a transaction never fails half-way for want of it.
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+        words = "BEGIN IMMEDIATE" if writing else "BEGIN"
+        driver: Any = connection.connection.driver_connection
+        try:
+            driver.execute(words)
+        except sqlite3.Error:
+            connection.exec_driver_sql(words)  # for SQLAlchemy's words about it, if it fails again
 
     return engine
 

@@ -82,7 +82,7 @@ class RowLane:
 
         def work() -> bytes:
             found = rows.fetch(self._services, lambda connection: _caller(connection, claims), table_id, wanted)
-            return rendered(found).encode()
+            return rendered(found)
 
         return await run_in_threadpool(work)
 
@@ -103,7 +103,7 @@ class RowLane:
 
         def effect(connection: Connection) -> bytes:
             caller = _caller(connection, claims, hold=True)
-            return rendered(rows.insert(connection, self._services, caller, table_id, row)).encode()
+            return rendered(rows.insert(connection, self._services, caller, table_id, row))
 
         def work() -> bytes:
             return self._services.database.transact(effect)
@@ -133,7 +133,7 @@ class _Body:
 
     async def read(self) -> bytes:
         """All of it."""
-        content = b""
+        content = bytearray()
         while True:
             message = await self._receive()
             if message["type"] == "http.disconnect":
@@ -141,7 +141,7 @@ class _Body:
             self._read.append(message)
             content += message.get("body", b"")
             if not message.get("more_body", False):
-                return content
+                return bytes(content)
 
     async def receive_again(self) -> Message:
         """The ASGI channel from its beginning."""

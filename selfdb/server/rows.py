@@ -6,7 +6,7 @@ A row is built or checked here in full before the database sees it, so what is r
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -82,9 +82,9 @@ def _page(connection: Connection, services: Services, record: TableRecord, query
     if query.sort_by is not None:
         statement = statement.order_by(ordered(_sort_key(shape, query.sort_by), query.sort_order))
     offset = (query.page - 1) * query.page_size
-    rows: Iterable[sa.Row[Any]] = ()
+    rows: Iterable[Sequence[Any]] = ()
     if offset < total and statement is shape.select:
-        rows = connection.execute(shape.page, {"page_size": query.page_size, "offset": offset})
+        rows = shape.page.rows(connection, {"page_size": query.page_size, "offset": offset})
     elif offset < total:
         rows = connection.execute(statement.order_by(shape.seq).limit(query.page_size).offset(offset))
     data = [shape.row(row) for row in rows]
@@ -127,7 +127,7 @@ def insert(
     row = {column.name: _initial(connection, shape, column, given, now) for column in shape.columns}
     values = {column.key: row[column.name] for column in shape.columns}
     try:
-        connection.execute(shape.insert, values)
+        shape.insert.rows(connection, values)
     except DBAPIError as problem:
         _refuse(connection, shape, problem, row)
         raise

@@ -19,6 +19,7 @@ from sqlalchemy.engine import Connection
 
 from .bearer import ACCESS, REFRESH, Claims
 from .errors import ApiError
+from .hot import HotStatement
 from .realtime import outbox
 from .schema import refresh_tokens, sessions, users
 from .services import Services
@@ -204,8 +205,8 @@ _STANDING = (
     sa.select(
         users.c.role,
         users.c.is_active,
-        sessions.c.revoked_at.is_not(None),
-        sa.and_(refresh_tokens.c.id.is_not(None), refresh_tokens.c.used_at.is_(None)),
+        sessions.c.revoked_at.is_not(None).label("revoked"),
+        sa.and_(refresh_tokens.c.id.is_not(None), refresh_tokens.c.used_at.is_(None)).label("first_use"),
     )
     .select_from(
         users.join(sessions, sessions.c.user_id == users.c.id).outerjoin(
@@ -214,7 +215,8 @@ _STANDING = (
     )
     .where(users.c.id == sa.bindparam("user_id"), sessions.c.id == sa.bindparam("session_id"))
 )
-_STANDING_HELD = _STANDING.with_for_update(read=True, key_share=True, of=users)
+_ASKED = HotStatement(_STANDING)
+_HELD = HotStatement(_STANDING.with_for_update(read=True, key_share=True, of=users))
 
 
 def standing_of(connection: Connection, claims: Claims, *, hold: bool = False) -> Optional[Standing]:
@@ -223,7 +225,7 @@ def standing_of(connection: Connection, claims: Claims, *, hold: bool = False) -
     :param hold: keep the account as it is until the transaction ends.
     """
     asked = {"user_id": claims.user_id, "session_id": claims.session_id, "refresh_id": claims.refresh_id}
-    row = connection.execute(_STANDING_HELD if hold else _STANDING, asked).one_or_none()
+    row = (_HELD if hold else _ASKED).first(connection, asked)
     if row is None:
         return None
     role, is_active, revoked, first_use = row
