@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Optional
+from typing import Annotated, Optional, Tuple
 
 import sqlalchemy as sa
 from fastapi import Depends, Request
@@ -11,8 +11,9 @@ from sqlalchemy.engine import Connection
 from starlette.concurrency import run_in_threadpool
 
 from . import sessions
-from .bearer import ACCESS
+from .bearer import ACCESS, Claims
 from .errors import ApiError
+from .hot import HotStatement
 from .schema import sessions as sessions_table
 from .schema import users
 from .services import Services, get_services
@@ -24,12 +25,15 @@ __all__ = [
     "SignedIn",
     "authenticate",
     "authenticate_leniently",
+    "bearer_in",
     "bearer_of",
     "caller",
+    "claims_of",
     "confirm",
     "known_caller",
     "lenient_caller",
     "not_authenticated",
+    "principal_of",
     "signed_in",
 ]
 
@@ -63,8 +67,11 @@ def _bad_credentials() -> ApiError:
 def bearer_of(request: Request) -> Optional[str]:
     """The token of the ``Authorization`` header; ``None`` without the header, ``""`` if it is of another kind."""
     header = request.headers.get("authorization")
-    if header is None:
-        return None
+    return None if header is None else bearer_in(header)
+
+
+def bearer_in(header: str) -> str:
+    """The token in the value of an ``Authorization`` header; ``""`` if it is of another kind."""
     scheme, _, token = header.strip().partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""
 
@@ -74,19 +81,39 @@ def authenticate(services: Services, token: str) -> Principal:
 
     :raises ApiError: 401 for a token that is not, or no longer, valid; 400 for a deactivated user.
     """
+    claims = claims_of(services, token)
+    with services.database.read() as connection:
+        principal, first_use = principal_of(connection, claims)
+    if first_use:
+        sessions.mark_used(services, claims.refresh_id)
+    return principal
+
+
+def claims_of(services: Services, token: str) -> Claims:
+    """What a genuine access token says; whether its bearer may still come in, :func:`principal_of` finds out.
+
+    :raises ApiError: 401.
+    """
     claims = services.tokens.read(token, ACCESS, services.clock.now())
     if claims is None:
         raise _bad_credentials()
-    standing = sessions.standing_of(services, claims)
+    return claims
+
+
+def principal_of(connection: Connection, claims: Claims, *, hold: bool = False) -> Tuple[Principal, bool]:
+    """The user of a token as the database knows him now, and whether the token's first use is still to be noted.
+
+    :param hold: keep the account as it is until the transaction ends.
+    :raises ApiError: 401 if he or his session is gone, 400 if he was deactivated.
+    """
+    standing = sessions.standing_of(connection, claims, hold=hold)
     if standing is None:
         raise _bad_credentials()
     if not standing.is_active:
         raise ApiError(400, "Inactive user")
     if standing.revoked:
         raise _bad_credentials()
-    if standing.first_use:
-        sessions.mark_used(services, claims.refresh_id)
-    return Principal(claims.user_id, standing.role, claims.session_id)
+    return Principal(claims.user_id, standing.role, claims.session_id), standing.first_use
 
 
 async def caller(request: Request) -> Optional[Principal]:
@@ -111,6 +138,20 @@ async def signed_in(request: Request) -> Principal:
     return principal
 
 
+# Put together once: every write asks it.
+_HELD = HotStatement(
+    sa.select(users.c.role, users.c.is_active, sessions_table.c.id, sessions_table.c.revoked_at)
+    .select_from(
+        users.outerjoin(
+            sessions_table,
+            sa.and_(sessions_table.c.user_id == users.c.id, sessions_table.c.id == sa.bindparam("session_id")),
+        )
+    )
+    .where(users.c.id == sa.bindparam("user_id"))
+    .with_for_update(read=True, key_share=True, of=users)
+)
+
+
 def confirm(connection: Connection, principal: Principal) -> None:
     """Make sure that the caller may still do what he asked for, and hold on to his account until the write ends.
 
@@ -118,25 +159,16 @@ def confirm(connection: Connection, principal: Principal) -> None:
 
     :raises ApiError: 401 if he or his session is gone, 400 if he was deactivated, 403 if he is no ADMIN any more.
     """
-    held = (
-        sa.select(users.c.role, users.c.is_active, sessions_table.c.id, sessions_table.c.revoked_at)
-        .select_from(
-            users.outerjoin(
-                sessions_table,
-                sa.and_(sessions_table.c.user_id == users.c.id, sessions_table.c.id == principal.session_id),
-            )
-        )
-        .where(users.c.id == principal.user_id)
-        .with_for_update(read=True, key_share=True, of=users)
-    )
-    row = connection.execute(held).one_or_none()
+    asked = {"user_id": principal.user_id, "session_id": principal.session_id}
+    row = _HELD.first(connection, asked)
     if row is None:
         raise _bad_credentials()
-    if not row.is_active:
+    role, is_active, session_id, revoked_at = row
+    if not is_active:
         raise ApiError(400, "Inactive user")
-    if row.id is None or row.revoked_at is not None:
+    if session_id is None or revoked_at is not None:
         raise _bad_credentials()
-    if principal.is_admin and row.role != principal.role:
+    if principal.is_admin and role != principal.role:
         raise ApiError(403, "Not authorized")
 
 

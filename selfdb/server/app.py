@@ -16,6 +16,7 @@ from .gate import Gate
 from .realtime.endpoint import Endpoint
 from .realtime.hub import Hub
 from .routes import buckets, files, rows, system, tables, users
+from .rowlane import RowLane
 from .services import open_services
 from .settings import Settings
 
@@ -50,6 +51,7 @@ def create_app(settings: Settings, *, clock: Optional[Clock] = None) -> FastAPI:
     app.router.routes.append(WebSocketRoute("/realtime/socket/websocket", Endpoint(hub, mirrors=False)))
     app.router.routes.append(WebSocketRoute("/realtime/socket", Endpoint(hub, mirrors=True)))
     _describe(app)
+    app.add_middleware(RowLane, services=services)
     app.add_middleware(Gate, services=services)
     return app
 

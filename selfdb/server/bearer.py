@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import lru_cache
 from typing import Any, Dict, Optional
 
 import jwt
@@ -14,6 +15,8 @@ ACCESS = "access"
 REFRESH = "refresh"
 _ISSUER = "selfdb"
 _ALGORITHM = "HS256"
+#: Tokens that are remembered as genuine.
+_KEPT = 2048
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,9 @@ class Tokens:
 
     def __init__(self, secret: str) -> None:
         self._secret = secret
+        # A token is checked once and sent many times. Only genuine ones are kept; whether they are still valid is
+        # judged at each reading, with the time and the database.
+        self._genuine = lru_cache(maxsize=_KEPT)(self._checked)
 
     def __repr__(self) -> str:
         return "Tokens()"
@@ -64,30 +70,34 @@ class Tokens:
     def read(self, token: str, kind: str, now: Optional[datetime]) -> Optional[Claims]:
         """The claims of a genuine token of ``kind`` that is valid at ``now`` (``None``: at any time), else ``None``."""
         try:
-            payload = jwt.decode(
-                token,
-                self._secret,
-                algorithms=[_ALGORITHM],
-                issuer=_ISSUER,
-                # The times are compared below, with the server's clock.
-                options={
-                    "require": ["sub", "role", "sid", "token_type", "iat", "exp", "jti", "iss"],
-                    "verify_exp": False,
-                    "verify_iat": False,
-                    "verify_nbf": False,
-                },
-            )
-            claims = Claims(
-                user_id=str(payload["sub"]),
-                role=str(payload["role"]),
-                session_id=str(payload["sid"]),
-                kind=str(payload["token_type"]),
-                issued_at=datetime.fromtimestamp(int(payload["iat"]), timezone.utc),
-                expires_at=datetime.fromtimestamp(int(payload["exp"]), timezone.utc),
-                token_id=str(payload["jti"]),
-            )
+            claims = self._genuine(token)
         except (jwt.InvalidTokenError, ValueError, OverflowError, RecursionError):
             return None
         if claims.kind != kind or (now is not None and claims.expires_at <= now):
             return None
         return claims
+
+    def _checked(self, token: str) -> Claims:
+        """The claims of a genuine token; raises for any other, which ``lru_cache`` does not keep."""
+        payload = jwt.decode(
+            token,
+            self._secret,
+            algorithms=[_ALGORITHM],
+            issuer=_ISSUER,
+            # The times are compared below, with the server's clock.
+            options={
+                "require": ["sub", "role", "sid", "token_type", "iat", "exp", "jti", "iss"],
+                "verify_exp": False,
+                "verify_iat": False,
+                "verify_nbf": False,
+            },
+        )
+        return Claims(
+            user_id=str(payload["sub"]),
+            role=str(payload["role"]),
+            session_id=str(payload["sid"]),
+            kind=str(payload["token_type"]),
+            issued_at=datetime.fromtimestamp(int(payload["iat"]), timezone.utc),
+            expires_at=datetime.fromtimestamp(int(payload["exp"]), timezone.utc),
+            token_id=str(payload["jti"]),
+        )

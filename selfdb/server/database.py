@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import sqlite3
 import threading
 from collections import deque
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Callable, Deque, Dict, Iterator, List, TypeVar, Union, cast
+from typing import Any, Callable, ContextManager, Deque, Dict, Iterator, List, TypeVar, Union, cast
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -38,7 +40,8 @@ class Database:
 
     def __init__(self, source: Union[str, Path]) -> None:
         self.dialect = "sqlite" if isinstance(source, Path) else "postgresql"
-        self._turns = _Turns()
+        # PostgreSQL's writers need none.
+        self._turns: ContextManager[None] = _Turns() if self.dialect == "sqlite" else contextlib.nullcontext()
         self._engine = _sqlite(source) if isinstance(source, Path) else _postgresql(source)
         self._reading = self._engine
         if self.dialect == "postgresql":
@@ -73,12 +76,18 @@ class Database:
         :func:`after_commit` runs once the commit stands, after the turn was passed on.
         """
         done: List[Callable[[], None]] = []
-        if self.dialect == "sqlite":
-            with self._turns, self._transaction(done) as connection:
+        last: Dict[str, Callable[[], None]] = {}
+        # The connection is given back after the turn was passed on: a turn is as short as can be.
+        with contextlib.ExitStack() as held, self._turns:
+            connection = held.enter_context(self._writing.connect())
+            info = connection.info
+            info.update({_AFTER_COMMIT: done, _BEFORE_COMMIT: last})
+            held.callback(info.pop, _AFTER_COMMIT)
+            held.callback(info.pop, _BEFORE_COMMIT)
+            with connection.begin():
                 yield connection
-        else:
-            with self._transaction(done) as connection:
-                yield connection
+                for callback in last.values():
+                    callback()
         for callback in done:
             callback()
 
@@ -97,18 +106,6 @@ class Database:
                     raise
         with self.write() as connection:
             return work(connection)
-
-    @contextmanager
-    def _transaction(self, done: List[Callable[[], None]]) -> Iterator[Connection]:
-        with self._writing.connect() as connection, connection.begin():
-            last: Dict[str, Callable[[], None]] = {}
-            connection.info.update({_AFTER_COMMIT: done, _BEFORE_COMMIT: last})
-            try:
-                yield connection
-                for callback in last.values():
-                    callback()
-            finally:
-                del connection.info[_AFTER_COMMIT], connection.info[_BEFORE_COMMIT]
 
     def folded(self, expression: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:
         """``expression`` in lower case by Unicode's rules, whatever the locale of the database."""
@@ -216,7 +213,12 @@ def _sqlite(path: Path) -> Engine:
     def begun(connection: Connection) -> None:
         writing = connection.get_execution_options().get("selfdb_write")
         # Taking the write lock first means that a transaction never fails half-way for want of it.
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+        words = "BEGIN IMMEDIATE" if writing else "BEGIN"
+        driver: Any = connection.connection.driver_connection
+        try:
+            driver.execute(words)
+        except sqlite3.Error:
+            connection.exec_driver_sql(words)  # for SQLAlchemy's words about it, if it fails again
 
     return engine
 

@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-__all__ = ["ApiError", "install_error_handlers", "invalid"]
+__all__ = ["ApiError", "install_error_handlers", "invalid", "refusal_of"]
 
 
 class ApiError(Exception):
@@ -38,6 +38,11 @@ def invalid(loc: Sequence[Any], msg: str, kind: str = "value_error") -> RequestV
 
 async def _api_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ApiError)
+    return refusal_of(error)
+
+
+def refusal_of(error: ApiError) -> JSONResponse:
+    """The answer that ``error`` ends a request with."""
     return JSONResponse({"detail": error.detail}, status_code=error.status, headers=error.headers)
 
 

@@ -36,7 +36,10 @@ class SortOrder(str, Enum):
     desc = "desc"
 
 
-def _search(
+# These two are coroutines only so that FastAPI does not send them to another thread.
+
+
+async def _search(
     search: Annotated[Optional[str], Query(max_length=100, pattern="^[^\\x00]*$")] = None,
 ) -> Optional[str]:
     return search or None
@@ -56,7 +59,7 @@ def known_query(*names: str) -> Any:
     Answers 400 ``Unknown query parameters: a, b``, in the order of the request.
     """
 
-    def check(request: Request) -> None:
+    async def check(request: Request) -> None:
         unknown = [name for name in dict.fromkeys(request.query_params.keys()) if name not in names]
         if unknown:
             listed = ", ".join(unknown).encode("utf-8", "replace").decode("utf-8")

@@ -22,7 +22,7 @@ from .documented import API_KEY_SCHEME, BEARER_SCHEME, responses
 from .errors import ApiError, invalid
 from .writes import write_unit
 
-__all__ = ["GuardedRoute", "new_router"]
+__all__ = ["GuardedRoute", "new_router", "parsed"]
 
 #: Deeper JSON than this is refused; everything that handles it later may recurse.
 _DEEPEST = 100
@@ -113,7 +113,7 @@ class _ReadRequest(Request):
 
 async def _with_body(request: Request) -> Request:
     content = await read_body(request)
-    document = _parsed(content) if content and _is_json(request) else None
+    document = parsed(content) if content and _is_json(request) else None
     return _ReadRequest(request, content, document)
 
 
@@ -124,7 +124,12 @@ def _is_json(request: Request) -> bool:
     return message.get_content_maintype() == "application" and (subtype == "json" or subtype.endswith("+json"))
 
 
-def _parsed(content: bytes) -> Any:
+def parsed(content: bytes) -> Any:
+    """The JSON value of a body.
+
+    :raises RequestValidationError: it is none, or nested too deeply.
+    :raises ApiError: 400 for text that no database can keep.
+    """
     try:
         document = json.loads(content, parse_constant=_no_constant, parse_float=_finite)
     except RecursionError:

@@ -6,7 +6,7 @@ A row is built or checked here in full before the database sees it, so what is r
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -43,8 +43,12 @@ class PageQuery:
 # -- reading ---------------------------------------------------------------------------------------------
 
 
-def fetch(services: Services, caller: Optional[Principal], table_id: str, query: PageQuery) -> Dict[str, Any]:
+def fetch(
+    services: Services, caller: Callable[[Connection], Optional[Principal]], table_id: str, query: PageQuery
+) -> Dict[str, Any]:
     """Return a page of rows with the number of all that match.
+
+    :param caller: tells who is asking; it may look him up in the transaction of the page.
 
     :raises ApiError: 404, 401, 403; 400 for a ``sort_by`` that is no column; 503 for a table whose columns change
         each time that it is read.
@@ -52,8 +56,9 @@ def fetch(services: Services, caller: Optional[Principal], table_id: str, query:
     for _ in range(_TRIES):
         try:
             with services.database.read() as connection:
+                asking = caller(connection)
                 record = tables.find(connection, table_id)
-                tables.permit_read(record, caller)
+                tables.permit_read(record, asking)
                 return _page(connection, services, record, query)
         except (ProgrammingError, OperationalError) as problem:
             if not _reshaped(problem):
@@ -77,9 +82,9 @@ def _page(connection: Connection, services: Services, record: TableRecord, query
     if query.sort_by is not None:
         statement = statement.order_by(ordered(_sort_key(shape, query.sort_by), query.sort_order))
     offset = (query.page - 1) * query.page_size
-    rows: Iterable[sa.Row[Any]] = ()
+    rows: Iterable[Sequence[Any]] = ()
     if offset < total and statement is shape.select:
-        rows = connection.execute(shape.page, {"page_size": query.page_size, "offset": offset})
+        rows = shape.page.rows(connection, {"page_size": query.page_size, "offset": offset})
     elif offset < total:
         rows = connection.execute(statement.order_by(shape.seq).limit(query.page_size).offset(offset))
     data = [shape.row(row) for row in rows]
@@ -122,7 +127,7 @@ def insert(
     row = {column.name: _initial(connection, shape, column, given, now) for column in shape.columns}
     values = {column.key: row[column.name] for column in shape.columns}
     try:
-        connection.execute(shape.insert, values)
+        shape.insert.rows(connection, values)
     except DBAPIError as problem:
         _refuse(connection, shape, problem, row)
         raise

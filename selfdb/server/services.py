@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import AbstractSet, Annotated, Callable, Optional
 
 import sqlalchemy as sa
-from fastapi import Depends
+from fastapi import Depends, Request
 from sqlalchemy.engine import Connection
 from starlette.requests import HTTPConnection
 
@@ -152,4 +152,9 @@ def get_services(request: HTTPConnection) -> Services:
     return services
 
 
-ServicesDep = Annotated[Services, Depends(get_services)]
+async def _services(request: Request) -> Services:
+    # A coroutine only so that FastAPI does not send it to another thread.
+    return get_services(request)
+
+
+ServicesDep = Annotated[Services, Depends(_services)]

@@ -19,6 +19,7 @@ from sqlalchemy.engine import Connection
 
 from .bearer import ACCESS, REFRESH, Claims
 from .errors import ApiError
+from .hot import HotStatement
 from .realtime import outbox
 from .schema import refresh_tokens, sessions, users
 from .services import Services
@@ -199,27 +200,36 @@ def _pair(
     return Pair(services.tokens.sign(access), services.tokens.sign(refresh), life)
 
 
-def standing_of(services: Services, claims: Claims) -> Optional[Standing]:
-    """Look up the user and the session of an access token in one query; ``None`` if either is gone."""
-    query = (
-        sa.select(users.c.role, users.c.is_active, sessions.c.revoked_at, refresh_tokens.c.id, refresh_tokens.c.used_at)
-        .select_from(
-            users.join(sessions, sessions.c.user_id == users.c.id).outerjoin(
-                refresh_tokens, refresh_tokens.c.id == claims.refresh_id
-            )
-        )
-        .where(users.c.id == claims.user_id, sessions.c.id == claims.session_id)
+# Put together once: every request asks one of them.
+_STANDING = (
+    sa.select(
+        users.c.role,
+        users.c.is_active,
+        sessions.c.revoked_at.is_not(None).label("revoked"),
+        sa.and_(refresh_tokens.c.id.is_not(None), refresh_tokens.c.used_at.is_(None)).label("first_use"),
     )
-    with services.database.read() as connection:
-        row = connection.execute(query).one_or_none()
+    .select_from(
+        users.join(sessions, sessions.c.user_id == users.c.id).outerjoin(
+            refresh_tokens, refresh_tokens.c.id == sa.bindparam("refresh_id")
+        )
+    )
+    .where(users.c.id == sa.bindparam("user_id"), sessions.c.id == sa.bindparam("session_id"))
+)
+_ASKED = HotStatement(_STANDING)
+_HELD = HotStatement(_STANDING.with_for_update(read=True, key_share=True, of=users))
+
+
+def standing_of(connection: Connection, claims: Claims, *, hold: bool = False) -> Optional[Standing]:
+    """Look up the user and the session of an access token in one query; ``None`` if either is gone.
+
+    :param hold: keep the account as it is until the transaction ends.
+    """
+    asked = {"user_id": claims.user_id, "session_id": claims.session_id, "refresh_id": claims.refresh_id}
+    row = (_HELD if hold else _ASKED).first(connection, asked)
     if row is None:
         return None
-    return Standing(
-        role=str(row.role),
-        is_active=bool(row.is_active),
-        revoked=row.revoked_at is not None,
-        first_use=row.id is not None and row.used_at is None,
-    )
+    role, is_active, revoked, first_use = row
+    return Standing(str(role), bool(is_active), bool(revoked), bool(first_use))
 
 
 def mark_used(services: Services, refresh_id: str) -> None:

@@ -17,6 +17,7 @@ from uuid import uuid4
 import sqlalchemy as sa
 
 from .columntypes import ColumnType, Default, parse_default, parse_type
+from .hot import HotStatement
 from .schema import DATA_SCHEMA
 from .storedtypes import stored_type
 
@@ -224,8 +225,10 @@ class Shape:
         self.texts = tuple(self.table.c[column.key] for column in layout.columns if column.type.is_text)
         # Statements that every request needs are put together once.
         self.select = sa.select(*self.cells)
-        self.page = self.select.order_by(self.seq).limit(sa.bindparam("page_size")).offset(sa.bindparam("offset"))
-        self.insert = sa.insert(self.table).inline()
+        self.page = HotStatement(
+            self.select.order_by(self.seq).limit(sa.bindparam("page_size")).offset(sa.bindparam("offset"))
+        )
+        self.insert = HotStatement(sa.insert(self.table).inline(), self.cells)
 
     def cell(self, column: Column) -> sa.Column[Any]:
         """The SQLAlchemy column of ``column``."""

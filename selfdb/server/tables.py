@@ -10,17 +10,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Sequence
 from uuid import uuid4
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, Row
+from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
 from . import datatables
 from .access import Principal
 from .columntypes import shown, timestamp_text
 from .errors import ApiError
+from .hot import HotStatement
 from .query import SortOrder, as_id, contains, ordered
 from .realtime import outbox
 from .schema import tables as catalog
@@ -85,20 +86,21 @@ class TableRecord:
         }
 
 
-def record_of(connection: Connection, row: Row[Any]) -> TableRecord:
-    """The record of a row of the catalog."""
+def record_of(connection: Connection, row: Sequence[Any]) -> TableRecord:
+    """The record of a row of the catalog, whole and in its order."""
+    table_id, name, stored, public, realtime_enabled, owner_id, description, metadata, row_count, created, updated = row
     return TableRecord(
-        id=row.id,
-        name=row.name,
-        public=row.public,
-        realtime_enabled=row.realtime_enabled,
-        owner_id=row.owner_id,
-        description=row.description,
-        metadata=row.metadata,
-        row_count=row.row_count,
-        created_at=row.created_at,
-        updated_at=row.updated_at,
-        shape=shape_of(row.id, row.table_schema, connection.dialect.name),
+        id=table_id,
+        name=name,
+        public=public,
+        realtime_enabled=realtime_enabled,
+        owner_id=owner_id,
+        description=description,
+        metadata=metadata,
+        row_count=row_count,
+        created_at=created,
+        updated_at=updated,
+        shape=shape_of(table_id, stored, connection.dialect.name),
     )
 
 
@@ -151,9 +153,12 @@ def _visible(caller: Optional[Principal]) -> sa.ColumnElement[bool]:
 # -- reading ---------------------------------------------------------------------------------------------
 
 _BY_ID = sa.select(catalog).where(catalog.c.id == sa.bindparam("table_id"))
-_FOR_ROWS = _BY_ID.with_for_update(read=True, key_share=True)
-_FOR_SHAPE = _BY_ID.with_for_update()
-_FOR_COUNT = (
+_FIND = {
+    "": HotStatement(_BY_ID),
+    "rows": HotStatement(_BY_ID.with_for_update(read=True, key_share=True)),
+    "shape": HotStatement(_BY_ID.with_for_update()),
+}
+_FOR_COUNT = HotStatement(
     sa.update(catalog)
     .where(catalog.c.id == sa.bindparam("table_id"))
     .values(row_count=catalog.c.row_count + sa.bindparam("change", type_=sa.BigInteger))
@@ -170,8 +175,7 @@ def find(connection: Connection, table_id: str, *, lock: str = "") -> TableRecor
     """
     if as_id(table_id) is None:
         raise _not_found()
-    query = {"": _BY_ID, "rows": _FOR_ROWS, "shape": _FOR_SHAPE}[lock]
-    return _found(connection, connection.execute(query, {"table_id": table_id}).first())
+    return _found(connection, _FIND[lock].first(connection, {"table_id": table_id}))
 
 
 def find_and_count(connection: Connection, table_id: str, change: int) -> TableRecord:
@@ -181,10 +185,10 @@ def find_and_count(connection: Connection, table_id: str, change: int) -> TableR
     """
     if as_id(table_id) is None:
         raise _not_found()
-    return _found(connection, connection.execute(_FOR_COUNT, {"table_id": table_id, "change": change}).first())
+    return _found(connection, _FOR_COUNT.first(connection, {"table_id": table_id, "change": change}))
 
 
-def _found(connection: Connection, row: Optional[Row[Any]]) -> TableRecord:
+def _found(connection: Connection, row: Optional[Sequence[Any]]) -> TableRecord:
     if row is None:
         raise _not_found()
     return record_of(connection, row)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from dataclasses import dataclass
 from typing import Annotated, Any, Callable, ContextManager, Dict, Optional
 
 from fastapi import Depends, Header, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
+from pydantic_core import to_json
 from sqlalchemy.engine import Connection
 
 from . import idempotency
@@ -18,7 +18,7 @@ from .bodies import read_body
 from .errors import ApiError
 from .services import Services, ServicesDep
 
-__all__ = ["Effect", "Permit", "Reply", "Write", "WriteUnit", "write_unit"]
+__all__ = ["Effect", "Permit", "Reply", "Write", "WriteUnit", "rendered", "write_unit"]
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class WriteUnit:
                     replayed = True
                     return kept
             reply = effect(connection)
-            made = idempotency.StoredReply(reply.status, _rendered(reply.body))
+            made = idempotency.StoredReply(reply.status, None if reply.body is None else rendered(reply.body).decode())
             if self._keyed is not None:
                 idempotency.keep(self._services, connection, self._keyed, made)
             return made
@@ -103,12 +103,11 @@ class WriteUnit:
         return Response(answer.body, status_code=answer.status, headers=headers, media_type="application/json")
 
 
-def _rendered(body: Any) -> Optional[str]:
-    if body is None:
-        return None
+def rendered(body: Any) -> bytes:
+    """The JSON text of a value or model, as every answer spells it."""
     if isinstance(body, BaseModel):
         body = body.model_dump(mode="json", by_alias=True)
-    return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return to_json(body)
 
 
 async def write_unit(

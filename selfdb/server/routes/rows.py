@@ -6,7 +6,6 @@ from typing import Annotated, Any, Dict, Optional
 
 import sqlalchemy as sa
 from fastapi import Body, Path, Query, Response
-from fastapi.responses import JSONResponse
 from starlette.convertors import Convertor, register_url_convertor
 
 from .. import rows, tables
@@ -17,7 +16,7 @@ from ..query import SKIP_MAX, Search, SortOrder, SortOrderQuery, known_query
 from ..routing import new_router
 from ..services import ServicesDep
 from ..wire_tables import Row, RowPage
-from ..writes import Reply, Write
+from ..writes import Reply, Write, rendered
 from .tables import TableId, owner_only
 
 __all__ = ["router"]
@@ -62,7 +61,7 @@ def fetch_rows(
 ) -> Response:
     """A page of rows. ``search`` looks into text columns; ties of a sort are broken by the order of insertion."""
     query = rows.PageQuery(page, page_size, search, sort_by, sort_order)
-    return JSONResponse(rows.fetch(services, caller, table_id, query))
+    return Response(rendered(rows.fetch(services, lambda _: caller, table_id, query)), media_type="application/json")
 
 
 @router.post("", status_code=201, response_model=Row, responses=responses(400, 403, 404, 409, 413, 422))
