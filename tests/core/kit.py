@@ -36,8 +36,11 @@ def transport_to(
         pool.close()
 
 
-def in_threads(count: int, work: Callable[[], Any]) -> List[Any]:
-    """What ``work`` gave in each of ``count`` threads that began together; what it raised, where it raised."""
+def in_threads(count: int, work: Callable[[], Any], bound: float = BOUND) -> List[Any]:
+    """What ``work`` gave in each of ``count`` threads that began together; what it raised, where it raised.
+
+    :param bound: seconds that it may take.
+    """
     barrier = threading.Barrier(count)
     outcomes: List[Any] = []
 
@@ -53,7 +56,7 @@ def in_threads(count: int, work: Callable[[], Any]) -> List[Any]:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(BOUND)
+        thread.join(bound)
     assert len(outcomes) == count, "some threads did not come to an end"
     return outcomes
 
