@@ -14,6 +14,7 @@ import pytest
 
 from selfdb.core import websocket
 from selfdb.core.websocket import RECONNECT_STEPS, Address, After, Link, LinkState
+from selfdb.core.wsframes import FrameDecoder
 from selfdb.exceptions import APIConnectionError, PermissionDeniedError, RealtimeError, SelfDBError
 from tests.conftest import Tls
 from tests.core.kit import wait_until
@@ -374,6 +375,36 @@ def test_reading_pauses_while_the_owner_has_no_room(scripted: Scripted, owner_of
     owner.reading = True
     link.wake()
     wait_until(lambda: len(owner.messages) == 2)
+
+
+def test_reading_that_went_on_pauses_too(scripted: Scripted, owner_of: OwnerOf) -> None:
+    owner = owner_of(scripted(echo))
+
+    def enough(data: bytes) -> None:
+        owner.reading = False
+
+    owner.on_received = enough
+    link = owner.open()
+    wait_until(lambda: len(owner.messages) == 1)
+    link.send("more")
+    ticks = owner.ticks
+    wait_until(lambda: owner.ticks > ticks + 3)
+    assert len(owner.messages) == 1
+    owner.reading = True
+    link.wake()
+    wait_until(lambda: len(owner.messages) == 2)
+
+
+@pytest.mark.parametrize("error", [BlockingIOError(), ssl.SSLWantReadError(), ssl.SSLWantWriteError()])
+def test_a_socket_that_has_nothing_after_all_is_read_later(error: OSError) -> None:
+    class Empty:
+        def recv(self, size: int) -> bytes:
+            raise error
+
+    link = Link(Owner(None))
+    run: Any = None
+    assert link._read(run, Empty(), FrameDecoder(10)) is False
+    assert link.last_message_at is None
 
 
 def test_all_that_came_at_once_is_handed_over_at_once(scripted: Scripted, owner_of: OwnerOf) -> None:
