@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Union
 
 from . import models
 from .core.clock import SYSTEM_CLOCK, Deadline
+from .core.forks import load_before_fork
 from .core.http import Verify
 from .core.marks import blocking
 from .core.namespace import Caller, RawCaller, reading
@@ -446,6 +447,21 @@ class _Learnt:
         from .storage import UploadRoute
 
         return self._parts.setdefault("route", UploadRoute())  # type: ignore[no-any-return]
+
+
+def _load_all() -> None:
+    """Import what is otherwise imported when it is first used."""
+    from . import auth, models, realtime  # noqa: F401
+    from .core import bulk, unread  # noqa: F401
+    from .storage import Storage  # noqa: F401
+    from .tables import Tables  # noqa: F401
+
+    for package in (models, realtime):
+        for name in package.__all__:
+            getattr(package, name)
+
+
+load_before_fork(_load_all)
 
 
 def _renew_session(transport: Transport, refresh_token: str, deadline: Deadline) -> Tokens:

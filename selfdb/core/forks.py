@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from collections.abc import Callable
 from typing import Protocol
 
-__all__ = ["ForkAware", "renew_after_fork"]
+__all__ = ["ForkAware", "load_before_fork", "renew_after_fork"]
 
 
 class ForkAware(Protocol):
@@ -27,6 +28,17 @@ def renew_after_fork(thing: ForkAware) -> None:
         _aware.add(thing)
 
 
+_load: list[Callable[[], object]] = []
+
+
+def load_before_fork(load: Callable[[], object]) -> None:
+    """Have ``load()`` import whatever may be imported later, before this process forks with several threads.
+
+    A child whose parent was just importing something on another thread waits for that import for ever.
+    """
+    _load.append(load)
+
+
 def _present() -> list[ForkAware]:
     while True:
         try:
@@ -36,6 +48,9 @@ def _present() -> list[ForkAware]:
 
 
 def _before() -> None:
+    if threading.active_count() > 1:
+        for load in _load:
+            load()
     for thing in _present():
         prepare = getattr(thing, "_prepare_fork", None)
         if prepare is not None:

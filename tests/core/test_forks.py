@@ -168,3 +168,50 @@ def test_objects_that_another_thread_makes_meanwhile_are_looked_at_again(monkeyp
     monkeypatch.setattr(forks, "_aware", Growing())
     forks._before()
     assert Growing.looks == 2
+
+
+IMPORTING = """
+import importlib.abc, os, signal, sys, threading, time
+from selfdb import SelfDB
+
+importing, forking = threading.Event(), threading.Event()
+
+class Slow(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "selfdb.models.users":
+            importing.set()
+            forking.wait(20)
+            time.sleep(0.3)
+        return None
+
+def load():
+    import selfdb.models
+    selfdb.models.UserRead
+
+sys.meta_path.insert(0, Slow())
+db = SelfDB("http://127.0.0.1:9", "key")
+threading.Thread(target=load, daemon=True).start()
+assert importing.wait(20)
+forking.set()
+pid = os.fork()
+if not pid:
+    signal.alarm(20)
+    load()
+    os._exit(0)
+print(os.waitpid(pid, 0)[1])
+"""
+
+
+def test_a_fork_in_the_middle_of_another_threads_import_leaves_a_child_that_can_import() -> None:
+    done = subprocess.run([sys.executable, "-c", IMPORTING], capture_output=True, text=True, check=False, timeout=100)
+    assert (done.stdout, done.returncode) == ("0\n", 0), done.stderr
+
+
+def test_only_a_process_of_several_threads_loads_before_it_forks(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: List[str] = []
+    monkeypatch.setattr(forks, "_load", [])
+    forks.load_before_fork(lambda: loaded.append("loaded"))
+    for count in (1, 2):
+        monkeypatch.setattr(forks.threading, "active_count", lambda count=count: count)
+        forks._before()
+        assert len(loaded) == count - 1
