@@ -41,13 +41,13 @@ class Terse(BaseModel):
 @pytest.mark.parametrize("count", [MAX_FINDINGS, MAX_FINDINGS + 1])
 def test_many_findings_are_counted(count: int) -> None:
     with pytest.raises(SelfDBError) as caught:
-        one(Numbers)(Response(200, {}, json.dumps({"numbers": ["x"] * count}).encode()))
+        one(lambda: Numbers)(Response(200, {}, json.dumps({"numbers": ["x"] * count}).encode()))
     assert (f"{count} values are not what they should be" in str(caught.value)) is (count > MAX_FINDINGS)
 
 
 def test_an_answer_to_a_deletion_that_fits_no_model_is_unusable() -> None:
     with pytest.raises(SelfDBError, match="does not say in text that the row was deleted"):
-        deletion(Terse, "Row", "1")(Response(200, {}, b'{"message":"deleted"}'))
+        deletion(lambda: Terse, "Row", "1")(Response(200, {}, b'{"message":"deleted"}'))
 
 
 @pytest.mark.parametrize("location", ["http://a/\r\nX: y", "/a\x00b", "/\x7f"])

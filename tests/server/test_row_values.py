@@ -104,7 +104,7 @@ def test_c057_nulls_come_back_as_nulls(http: Http) -> None:
         ("boolean", "t", "true"),
         ("float", 5, "5.0"),
         ("float", -0.0, "0.0"),
-        ("float", "1e-7", "1e-07"),
+        ("float", "1e-7", "1e-7"),
         ("decimal", 12.5, "12.5"),
         ("decimal", 12, "12.0"),
         ("decimal", "0.005", "0.01"),
@@ -122,7 +122,7 @@ def test_c057_nulls_come_back_as_nulls(http: Http) -> None:
         (
             "jsonb",
             [1.0, 1e20, 1e-7, -0.0, 3.602879701896397e16],
-            "[1.0,100000000000000000000,1e-07,0.0,36028797018963968]",
+            "[1.0,100000000000000000000,1e-7,0.0,36028797018963968]",
         ),
         ("jsonb", "now()", '"now()"'),
         ("jsonb", False, "false"),
