@@ -166,8 +166,13 @@ def _known_role(value: Any) -> Any:
 
 RoleToSend = Annotated[Optional[UserRole], BeforeValidator(_known_role)]
 
-# Through Python: pydantic 2.13 asks `_missing_` for ``None`` whatever text it read from JSON.
-RoleToRead = Annotated[UserRole, BeforeValidator(UserRole)]
+
+def _read_role(value: Any) -> UserRole:
+    # In Python: pydantic 2.13 asks `_missing_` for ``None`` whatever text it read from JSON.
+    return UserRole(value)
+
+
+RoleToRead = Annotated[UserRole, BeforeValidator(_read_role)]
 
 
 class UserCreate(CreateModel):
