@@ -214,7 +214,7 @@ def test_a_lost_connection_for_notices_loses_no_event(make_server: Callable[...,
 
 #: Both ends of each socket are in this process; where it may not open as many files, SELFDB_SOCKETS or 300.
 FILES = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-MANY = soak.amount("SELFDB_SOCKETS", here=2000, long=5000) if FILES >= 5000 else 300
+MANY = soak.amount("SELFDB_SOCKETS", here=2000, long=10_000) if FILES >= 5000 else 300
 
 
 def test_one_insert_reaches_every_socket(
