@@ -161,23 +161,24 @@ class Dispatcher:
                     self._droppable += 1
                 self._jobs.append(job)
                 self._bytes += size
-            if self._jobs:
-                self._rouse()
+            if self._thread is None:
+                self._begin()
+            elif self._asleep:
+                self._wake()
         for lost in dropped:
             if lost.dropped is not None:
                 lost.dropped()
         return taken
 
-    def _rouse(self) -> None:
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
-            try:
-                self._thread.start()
-            except RuntimeError:  # there are too many, or the interpreter is about to end
-                self._thread = None
-                log.exception("no thread for callbacks could be started; the next event tries again")
-        else:
-            self._wake()
+    def _begin(self) -> None:
+        if not self._jobs:
+            return
+        self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError:  # there are too many, or the interpreter is about to end
+            self._thread = None
+            log.exception("no thread for callbacks could be started; the next event tries again")
 
     def _wake(self) -> None:
         if self._asleep:

@@ -358,6 +358,8 @@ class Link:
                 self._protocol.opened()
             watched, reading = 0, False
             ask, due = True, 0.0
+            # What TLS has decrypted already does not make the socket readable.
+            pending = sock.pending if isinstance(sock, ssl.SSLSocket) else None
             while True:
                 if run.stopped.is_set():
                     self._say_goodbye(sock, 1000)
@@ -376,10 +378,9 @@ class Link:
                 if wanted != watched:
                     self._watch(selector, sock, wanted)
                     watched = wanted
-                wait = max(0.0, due - now)
-                # What TLS has decrypted already does not make the socket readable.
-                readable = reading and isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
-                ready = selector.select(0 if readable else wait if reading else min(wait, 0.05))
+                readable = pending is not None and reading and pending() > 0
+                wait = 0.0 if readable else max(0.0, due - now)
+                ready = selector.select(wait if reading else min(wait, 0.05))
                 ask = not ready
                 for key, events in ready:
                     if key.fileobj is run.waking:
@@ -440,15 +441,15 @@ class Link:
             broken.close_code = error.code
             raise _Lost(broken) from None
         brought: list[Message] = []
-        goodbye: Message | None = None
+        goodbye: bytes | None = None
         for message in messages:
             opcode = message[0]
             if opcode < CLOSE:
                 brought.append(message)
             elif opcode == PING:
-                self._pong(message.data)
+                self._pong(message[1])
             elif opcode == CLOSE:
-                goodbye = message
+                goodbye = message[1]
                 break
         ask = False
         if brought:
@@ -456,7 +457,7 @@ class Link:
             ask = self._protocol.received(brought)
         if goodbye is not None:
             self._say_goodbye(sock, 1000)
-            raise _Lost(_closed_by_server(goodbye.data, run.secrets))
+            raise _Lost(_closed_by_server(goodbye, run.secrets))
         return ask
 
     def _pong(self, payload: bytes) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Tuple
 
 __all__ = ["BINARY", "CLOSE", "PING", "PONG", "TEXT", "FrameDecoder", "FrameError", "Message"]
 
@@ -27,14 +27,8 @@ class FrameError(ValueError):
         self.code = code
 
 
-class Message(NamedTuple):
-    """A whole message: fragments are joined. A text's ``data`` is not decoded yet."""
-
-    opcode: int
-    data: bytes
-
-
-_new = tuple.__new__
+Message = Tuple[int, bytes]
+"""The opcode and the bytes of a whole message: fragments are joined, and a text is not decoded yet."""
 
 
 class FrameDecoder:
@@ -92,13 +86,13 @@ class FrameDecoder:
             payload = data[start:stop]
             at = stop
             if first == 0x81 and self._opcode is None:  # a whole text: nearly all there is
-                # What Message(...) does, without the call of a Python function that only passes its arguments on.
-                messages.append(_new(Message, (TEXT, payload)))
+                messages.append((TEXT, payload))
             else:
                 message = self._unusual(first, payload)
                 if message is not None:
                     messages.append(message)
-        rest += data[at:]
+        if at < end:
+            rest += data[at:]
         return messages
 
     def _unusual(self, first: int, payload: bytes) -> Message | None:
@@ -110,7 +104,7 @@ class FrameDecoder:
         if opcode >= CLOSE:
             if not final or len(payload) > 125:
                 raise FrameError("a control frame is fragmented or too long")
-            return Message(opcode, payload)
+            return opcode, payload
         if (opcode == CONTINUATION) is (self._opcode is None):
             raise FrameError("fragments of a message are out of order")
         if opcode != CONTINUATION:
@@ -121,6 +115,6 @@ class FrameDecoder:
         if not final:
             return None
         assert self._opcode is not None
-        message = Message(self._opcode, bytes(self._fragments))
+        message = self._opcode, bytes(self._fragments)
         self._opcode, self._fragments = None, bytearray()
         return message

@@ -5,11 +5,31 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Dict, Optional
 
-__all__ = ["RealtimePayload"]
+__all__ = ["RealtimePayload", "payload_of"]
+
+
+class _Fields:
+    """What a payload holds, as long as it may be set."""
+
+    __slots__ = ("__weakref__", "event", "new", "old", "raw", "table")
+
+    def __init__(
+        self,
+        event: str,
+        table: str,
+        new: Optional[Dict[str, Any]],
+        old: Optional[Dict[str, Any]],
+        raw: Dict[str, Any],
+    ) -> None:
+        self.event = event
+        self.table = table
+        self.new = new
+        self.old = old
+        self.raw = raw
 
 
 @dataclass(frozen=True, init=False)
-class RealtimePayload:
+class RealtimePayload(_Fields):
     """What a realtime callback is given.
 
     :ivar event: ``INSERT``, ``UPDATE``, ``DELETE``, or another event of the server in upper case; ``resync`` where
@@ -20,7 +40,7 @@ class RealtimePayload:
     :ivar raw: the whole payload as it came.
     """
 
-    __slots__ = ("__weakref__", "event", "new", "old", "raw", "table")
+    __slots__ = ()
 
     event: str
     table: str
@@ -36,18 +56,27 @@ class RealtimePayload:
         old: Optional[Dict[str, Any]],
         raw: Dict[str, Any],
     ) -> None:
-        _set_event(self, event)
-        _set_table(self, table)
-        _set_new(self, new)
-        _set_old(self, old)
-        _set_raw(self, raw)
+        for name, value in zip(_NAMES, (event, table, new, old, raw)):
+            object.__setattr__(self, name, value)
 
     def __reduce__(self) -> Any:
         return RealtimePayload, (self.event, self.table, self.new, self.old, self.raw)
 
 
-# One payload is made for every event, and thousands may wait: it has slots, and its fields are set past the
-# ``__setattr__`` that keeps everybody else from changing them, without the look-ups that a frozen dataclass does.
-_set_event, _set_table, _set_new, _set_old, _set_raw = (
-    RealtimePayload.__dict__[field].__set__ for field in ("event", "table", "new", "old", "raw")
-)
+_NAMES = ("event", "table", "new", "old", "raw")
+
+
+def payload_of(
+    event: str,
+    table: str,
+    new: Optional[Dict[str, Any]],
+    old: Optional[Dict[str, Any]],
+    raw: Dict[str, Any],
+) -> RealtimePayload:
+    """``RealtimePayload(event, table, new, old, raw)`` for half the time: one is made for every event.
+
+    Its fields are set before it becomes what nobody may change, without asking for each whether it may be set.
+    """
+    fields = _Fields(event, table, new, old, raw)
+    fields.__class__ = RealtimePayload
+    return fields  # type: ignore[return-value]  # it is one now

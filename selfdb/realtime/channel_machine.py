@@ -243,7 +243,10 @@ class ChannelMachine:
         return [*actions, *self._to(ChannelState.CLOSED)]
 
     def delivers(self, join_ref: str | None, event: str) -> bool:
-        """Whether a frame of this topic is an event for the handlers. One that is changes nothing here."""
+        """Whether a frame of this topic is an event for the handlers, and nothing else has to be done about it.
+
+        For such a one, nearly all that come, this stands for :meth:`frame`: it would give one ``Deliver``.
+        """
         return (
             self.state is ChannelState.JOINED
             and (join_ref is None or join_ref == self.join_ref)

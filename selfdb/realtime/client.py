@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -17,7 +16,7 @@ from ..core.marks import blocking, inner, passing
 from ..core.transport import Transport
 from ..core.waits import Waiting, waiting, work
 from ..core.websocket import Address, After, Link, LinkState
-from ..core.wsframes import BINARY, BROKEN, TOO_BIG, Message
+from ..core.wsframes import BROKEN, TEXT, TOO_BIG, Message
 from ..exceptions import (
     APITimeoutError,
     AuthenticationError,
@@ -33,7 +32,7 @@ from .channel_machine import Action, Changed, ChannelState, Deliver, Drop, Faile
 from .credentials import Credentials
 from .frames import Frame
 from .handlers import Callback, Delivery, Handlers
-from .payloads import normalised, without_secrets
+from .payloads import normalised, sendable, without_secrets
 from .session_machine import SessionMachine
 from .waiting import Attempt, Turn, Wait
 
@@ -281,7 +280,7 @@ class Realtime:
 
     def _push(self, topic: str, event: str, payload: Any, timeout: float) -> Waiting[Any]:
         wait = Wait()
-        payload = _sendable(topic, event, payload)
+        payload = sendable(topic, event, payload)
         with self._turn:
             self._perform(self._machine.push(topic, self._clock.monotonic(), event, payload, wait, timeout))
         self._link.wake()
@@ -344,11 +343,13 @@ class Realtime:
         came = []
         for opcode, data in messages:
             try:
-                came.append((frames.decode(data, binary=opcode == BINARY), len(data)))
+                frame = frames.decode_text(data) if opcode == TEXT else frames.decode(data, binary=True)
             except ValueError as error:
                 # The error itself holds the frame; and a server that sends one such may send a hundred thousand.
                 log.log(logging.DEBUG if self._told_of_junk else logging.WARNING, "no frame, ignored: %s", str(error))
                 self._told_of_junk = True
+            else:
+                came.append((frame, len(data)))
         with self._turn:
             return self._take(came)
 
@@ -361,14 +362,17 @@ class Realtime:
         if not self._asked():
             return False
         changed = False
-        delivers, delivery = self._machine.delivers, self._delivery
+        machines, delivery = self._machine.channels, self._delivery
         now = self._clock.monotonic()
+        self._machine.heard(now)
         events: list[Runnable] = []
         for frame, size in came:
-            if delivers(frame, now):
-                event = delivery(frame, size)
-                if event is not None:
-                    events.append(event)
+            join_ref, _, topic, event, payload = frame
+            machine = machines.get(topic)
+            if machine is not None and machine.delivers(join_ref, event):
+                told = delivery(topic, event, payload, size)
+                if told is not None:
+                    events.append(told)
                 continue
             changed = True
             self._queue(events)
@@ -482,9 +486,9 @@ class Realtime:
         """Do what the machine says; with the lock held, so that the order of two threads stays that of the machine."""
         for action in actions:
             if isinstance(action, Deliver):
-                event = self._delivery(Frame(None, None, *action), size)
-                if event is not None:
-                    self._queue((event,))
+                told = self._delivery(action.topic, action.event, action.payload, size)
+                if told is not None:
+                    self._queue((told,))
             elif isinstance(action, Send):
                 self._send(action)
             elif isinstance(action, Settled):
@@ -516,9 +520,8 @@ class Realtime:
         channel = self._channels.get(topic)
         return (channel or self.channel(topic))._handlers
 
-    def _delivery(self, frame: Frame, size: int) -> Delivery | None:
+    def _delivery(self, topic: str, event: str, payload: Any, size: int) -> Delivery | None:
         """The job of telling of an event; ``None`` where there is nobody, or nothing, to be told."""
-        _, _, topic, event, payload = frame
         channel = self._channels.get(topic)
         handlers = self._handlers(topic) if channel is None else channel._handlers
         if not handlers.wants(event, payload, size):
@@ -580,19 +583,3 @@ class Realtime:
         if link is self._link:
             for callback in self._on_state:
                 self._dispatcher.put(Job(partial(callback, state.value), droppable=False))
-
-
-def _sendable(topic: str, event: str, payload: Any) -> Any:
-    """``payload`` as it is at this moment, if it can be sent.
-
-    :raises InvalidRequestError: if not.
-    """
-    if not isinstance(event, str) or not event or event.startswith("phx_"):
-        raise InvalidRequestError("event must be a str that is not empty and does not begin with phx_")
-    try:
-        if isinstance(payload, (bytes, bytearray)):
-            frames.encode_binary(Frame("", "", topic, event, b""))
-            return bytes(payload)
-        return json.loads(frames.encode(Frame(None, None, topic, event, payload)).encode("utf-8"))[4]
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidRequestError(f"this payload cannot be sent: {error}") from None

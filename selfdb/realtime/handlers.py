@@ -43,7 +43,7 @@ class Delivery:
 
     def __init__(self, handlers: Handlers, payload: RealtimePayload, size: int, put: Callable[[Job], object]) -> None:
         self._handlers = handlers
-        self._number = handlers.number()
+        self._number = handlers.queued = handlers.queued + 1
         self._payload = payload
         self._put = put
         self.size = size
@@ -74,7 +74,8 @@ class Handlers:
         self._callbacks: dict[str, list[Callback]] = {}
         # Weakly: a loop that was left without a word takes its stream along.
         self._held: list[weakref.ref[EventStream]] = []
-        self._queued = 0
+        self.queued = 0
+        """The number of the event that was queued last; a gap in them tells of events that were dropped."""
         self._handled = 0
         self._loss: _Loss | None = None
 
@@ -139,15 +140,10 @@ class Handlers:
 
         return end
 
-    def number(self) -> int:
-        """A number for the next event that is queued; a gap in them tells of events that were dropped."""
-        self._queued += 1
-        return self._queued
-
     def forget(self) -> None:
         """What was queued is gone, or to be passed over, and that is as it should be."""
         with self._lock:
-            self._handled, self._loss = self._queued, None
+            self._handled, self._loss = self.queued, None
 
     def dropped(self, number: int) -> Callable[[], object] | None:
         """Event ``number`` was dropped: what has to be queued to announce it, if that is not to come already."""
@@ -174,7 +170,7 @@ class Handlers:
             self._handled = number
         name = payload.event
         self._call(name, payload)
-        if name != ALL:
+        if name != ALL and ALL in self._callbacks:
             self._call(ALL, payload)
         if self._held:
             self._feed(payload)
@@ -195,10 +191,11 @@ class Handlers:
         self._feed(self._mark)
 
     def _call(self, name: str, payload: RealtimePayload) -> None:
-        asked = self._callbacks.get(name, ())
+        asked = self._callbacks.get(name)
+        if asked is None:
+            return
         for callback in asked:
-            now = self._callbacks.get(name, ())
-            if now is not asked and callback not in now:
+            if self._callbacks.get(name) is not asked and callback not in self._callbacks.get(name, ()):
                 continue  # the one before took it away, or another thread did meanwhile
             try:
                 callback(payload)

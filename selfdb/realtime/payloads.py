@@ -7,11 +7,19 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..core.messages import redact
+from ..exceptions import InvalidRequestError
 from ..models import RealtimePayload
+from ..models.events import payload_of
+from .frames import Frame, encode, encode_binary
 
-__all__ = ["normalised", "resync_mark", "table_of", "without_secrets"]
+__all__ = ["normalised", "resync_mark", "sendable", "table_of", "without_secrets"]
 
 RESYNC = "resync"
+
+_PLAIN = frozenset({"INSERT", "UPDATE", "DELETE"})
+
+_OTHERWISE = frozenset({"new_data", "record", "old_data", "old_record"})
+"""What servers call ``new`` and ``old`` as well."""
 
 
 def resync_mark(topic: str) -> RealtimePayload:
@@ -26,33 +34,59 @@ def normalised(topic: str, event: str, payload: Any) -> RealtimePayload | None:
     both wrapped (as JSON text too) in an event called ``broadcast``, and ``record``/``old_record`` for new and old.
     """
     raw = payload if isinstance(payload, dict) else {"payload": payload}
+    if event in _PLAIN and raw.get("event") == event and _OTHERWISE.isdisjoint(raw):
+        return _of_row(event, topic, raw, raw)  # nearly all: what follows would come to the same
     content: Any = payload
     name = event
-    if event.lower() == "broadcast" and isinstance(payload, dict):
+    kind = event.lower()
+    if kind == "broadcast" and isinstance(payload, dict):
         content = payload.get("payload")
         if isinstance(content, str):
             try:
                 content = json.loads(content)
             except (ValueError, RecursionError):
                 return None
-        name = "change"
+        name = kind = "change"
     if not isinstance(content, dict):
         return RealtimePayload(name.upper(), table_of(topic), None, None, raw)
     get = content.get
-    if name.lower() == "change":
+    if kind == "change":
         name = _text(get("action")) or _text(get("event")) or name
     else:
         said = get("event")
         if said and isinstance(said, str):
             name = said
-    table = get("table")
-    # What is usual is looked at here: a call costs more than the look does.
-    new, old = get("new"), get("old")
-    if not isinstance(new, dict):
-        new = _row(get("new_data"), get("record"))
-    if not isinstance(old, dict):
-        old = _row(get("old_data"), get("old_record"))
-    return RealtimePayload(name.upper(), table if table and isinstance(table, str) else table_of(topic), new, old, raw)
+    if not _OTHERWISE.isdisjoint(content):
+        new, old = (
+            _row(get("new"), get("new_data"), get("record")),
+            _row(get("old"), get("old_data"), get("old_record")),
+        )
+        content = {"table": get("table"), "new": new, "old": old}
+    return _of_row(name.upper(), topic, content, raw)
+
+
+def _of_row(name: str, topic: str, content: dict[str, Any], raw: dict[str, Any]) -> RealtimePayload:
+    get = content.get
+    table, new, old = get("table"), get("new"), get("old")
+    if not table or not isinstance(table, str):
+        table = table_of(topic)
+    return payload_of(name, table, new if isinstance(new, dict) else None, old if isinstance(old, dict) else None, raw)
+
+
+def sendable(topic: str, event: str, payload: Any) -> Any:
+    """``payload`` as it is at this moment, if it can be sent.
+
+    :raises InvalidRequestError: if not.
+    """
+    if not isinstance(event, str) or not event or event.startswith("phx_"):
+        raise InvalidRequestError("event must be a str that is not empty and does not begin with phx_")
+    try:
+        if isinstance(payload, (bytes, bytearray)):
+            encode_binary(Frame("", "", topic, event, b""))
+            return bytes(payload)
+        return json.loads(encode(Frame(None, None, topic, event, payload)).encode("utf-8"))[4]
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidRequestError(f"this payload cannot be sent: {error}") from None
 
 
 def without_secrets(payload: Any, secrets: Sequence[str]) -> Any:
@@ -72,7 +106,6 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _row(usual: Any, other: Any) -> dict[str, Any] | None:
-    if isinstance(usual, dict):
-        return usual
-    return other if isinstance(other, dict) else None
+def _row(*names: Any) -> Any:
+    """The first that is a row."""
+    return next((row for row in names if isinstance(row, dict)), None)

@@ -78,20 +78,8 @@ class SessionMachine:
         # A heartbeat belongs to its connection: its fate must not touch the next one.
         self._beat_at = self._beat_ref = self._beat_due = None
 
-    def delivers(self, frame: Frame, now: float) -> bool:
-        """Whether ``frame`` is an event for the handlers of its topic, and nothing else has to be done about it.
-
-        For such a one, nearly all that come, this stands for :meth:`frame`: it would give one ``Deliver``.
-        """
-        join_ref, _, topic, event, _ = frame
-        machine = self.channels.get(topic)
-        if machine is None or not machine.delivers(join_ref, event):
-            return False
-        if self._beat_due is not None:
-            self._heard(now)
-        return True
-
-    def _heard(self, now: float) -> None:
+    def heard(self, now: float) -> None:
+        """The server is there, for something came of it."""
         if self._beat_due is not None:
             # A link that brings so much that it takes us seconds to read is not dead.
             self._beat_due = max(self._beat_due, min(now + HEARTBEAT_ANSWER, self._beat_last))
@@ -102,7 +90,7 @@ class SessionMachine:
             self._beat_ref = self._beat_due = None
             self._beat_at = now + HEARTBEAT_EVERY
             return []
-        self._heard(now)
+        self.heard(now)
         machine = self.channels.get(frame.topic)
         return [] if machine is None else machine.frame(frame, now)
 

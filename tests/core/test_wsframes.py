@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selfdb.core.wsframes import BINARY, BROKEN, CLOSE, PING, PONG, TEXT, TOO_BIG, FrameDecoder, FrameError, Message
+from selfdb.core.wsframes import BINARY, BROKEN, CLOSE, PING, PONG, TEXT, TOO_BIG, FrameDecoder, FrameError
 from tests.servers.websockets import CONTINUATION, frame
 
 LIMIT = 70_000
@@ -145,12 +145,6 @@ def test_what_is_wanted_is_the_rest_of_the_frame(before: bytes, size: int) -> No
 @pytest.mark.parametrize("size", [126, 0x0102, 0x7F80, 0xFFFF])
 def test_a_length_of_two_bytes_is_read_in_their_order(size: int) -> None:
     assert [len(data) for _, data in decoded(frame(TEXT, b"z" * size))] == [size]
-
-
-def test_messages_are_told_by_their_names_too() -> None:
-    (message,) = FrameDecoder(LIMIT).feed(frame(TEXT, b"a"))
-    assert isinstance(message, Message)
-    assert (message.opcode, message.data) == (TEXT, b"a")
 
 
 def test_fragments_take_the_room_of_their_bytes() -> None:

@@ -14,7 +14,6 @@ from typing import Any, Callable, Iterator, List, Optional, Set
 from selfdb import SelfDB
 from selfdb.core.clock import Clock
 from selfdb.core.websocket import LinkState
-from selfdb.core.wsframes import Message
 from selfdb.exceptions import APIConnectionError
 from selfdb.models import RealtimePayload
 from selfdb.realtime.client import Realtime
@@ -94,7 +93,7 @@ class Fed:
         return ref
 
     def feed(self, frame: Any) -> None:
-        self.realtime.received([Message(1, json.dumps(frame).encode())])
+        self.realtime.received([(1, json.dumps(frame).encode())])
 
     def still_works(self, number: int) -> None:
         """After whatever came, a good event of a new connection arrives."""

@@ -65,7 +65,7 @@ def test_g04_a_dead_server_is_not_hit_harder_than_it_is_called(theirs: bool) -> 
     """Many clients, each with its budget, five minutes of a held clock: what each call costs once budgets are empty."""
     # One run in a hundred of true chance is as uneven as this allows: the suite is not to fail for it.
     chance = soak.chance("jitter") if soak.LONG else random.Random(4711)
-    clients = soak.amount("SELFDB_DEAD_CLIENTS", here=15, long=100) // (3 if theirs else 1)
+    clients = soak.amount("SELFDB_DEAD_CLIENTS", here=40, long=100) // (3 if theirs else 1)
     url = f"http://127.0.0.1:{free_port()}"
     relative: List[float] = []
     spent = calls_after = extra_after = calls_all = attempts_all = 0

@@ -83,7 +83,8 @@ class Session:
         return self._said(self.machine.push(TOPIC, self.now, event, payload, waiter, timeout))
 
     def get(self, frame: Frame) -> List[Action]:
-        delivers = self.machine.delivers(frame, self.now)
+        machine = self.machine.channels.get(frame.topic)
+        delivers = machine is not None and machine.delivers(frame.join_ref, frame.event)
         said = self._said(self.machine.frame(frame, self.now))
         assert delivers == (said == [Deliver(frame.topic, frame.event, frame.payload)])
         return said

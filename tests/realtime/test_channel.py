@@ -95,7 +95,8 @@ def test_the_smallest_room_of_a_loop_holds_the_newest_event(watched: Watched) ->
     channel = watched.realtime.channel(TOPIC)
     with channel.events(timeout=0.01, maxsize=1) as stream:
         for number in range(3):
-            channel._handlers.deliver(channel._handlers.number(), event(number))
+            channel._handlers.queued += 1
+            channel._handlers.deliver(channel._handlers.queued, event(number))
         assert [each.new for each in stream] == [{"id": 2}]
         assert stream.resyncs == 1
 

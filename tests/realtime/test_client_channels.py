@@ -482,7 +482,7 @@ def flood(watched: Watched, slow: Slow, count: int, *, blocks: bool = False) -> 
     handlers = watched.realtime.channel(TOPIC)._handlers
     for number in range(1, count + 1):
         watched.server.insert(TOPIC, number)
-    wait_until(lambda: bool(watched.realtime._held) if blocks else handlers._queued == count + 1)
+    wait_until(lambda: bool(watched.realtime._held) if blocks else handlers.queued == count + 1)
 
 
 def reports(watched: Watched) -> List[str]:
@@ -556,7 +556,7 @@ def test_r25_many_drops_take_no_room(watched: Watched, slow: Slow) -> None:
         watched.server.insert(TOPIC, number)
         watched.server.insert("table:others", number)
     others = watched.realtime.channel("table:others")._handlers
-    wait_until(lambda: others._queued == 200)
+    wait_until(lambda: others.queued == 200)
     assert len(watched.realtime._dispatcher._jobs) <= 5 + 2
 
 
@@ -579,4 +579,4 @@ def test_events_that_nobody_hears_cost_nothing(watched: Watched) -> None:
         watched.server.insert(TOPIC, number)
     watched.server.pushes = {"ping": {"status": "ok", "response": {}}}
     channel.push("ping", {})
-    assert channel._handlers._queued == 0
+    assert channel._handlers.queued == 0

@@ -199,7 +199,7 @@ def test_c116_nothing_that_still_waits_comes_after_unsubscribe(db: SelfDB, table
     table.insert(2)
     assert entered.wait(15)
     before = db.realtime.last_message_at
-    until(lambda: db.realtime.last_message_at is not None and channel._handlers._queued == 2)
+    until(lambda: db.realtime.last_message_at is not None and channel._handlers.queued == 2)
     assert before is not None
     channel.unsubscribe()
     slow.set()

@@ -37,6 +37,12 @@ class Kit:
         return made
 
 
+def numbered(handlers: Handlers) -> int:
+    """The number of one more event."""
+    handlers.queued += 1
+    return handlers.queued
+
+
 @pytest.fixture
 def kit() -> Kit:
     return Kit()
@@ -187,9 +193,9 @@ def test_a_loss_after_an_announcement_is_one_of_its_own(kit: Kit) -> None:
 
 def test_what_is_forgotten_is_no_loss(kit: Kit) -> None:
     for _ in range(5):
-        kit.handlers.number()
+        numbered(kit.handlers)
     kit.handlers.forget()
-    kit.deliver(kit.handlers.number())
+    kit.deliver(numbered(kit.handlers))
     assert kit.got == [6]
     assert kit.errors == []
 
@@ -221,11 +227,11 @@ def test_a_farewell_is_for_those_that_were_there(kit: Kit) -> None:
 
 def test_a_forked_child_keeps_callbacks_and_nothing_else(kit: Kit) -> None:
     stream = kit.stream()
-    kit.handlers.number()
+    numbered(kit.handlers)
     kit.handlers._lock.acquire()  # as a thread of the parent may have
     kit.handlers.renew_in_child()
     assert list(stream) == []
-    done = threading.Thread(target=lambda: kit.deliver(kit.handlers.number()))
+    done = threading.Thread(target=lambda: kit.deliver(numbered(kit.handlers)))
     done.start()
     done.join(15)
     assert kit.got == [2]

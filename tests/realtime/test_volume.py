@@ -99,7 +99,7 @@ class Fed:
         return events
 
     def _bring(self, message: bytes) -> None:
-        self._realtime.received([Message(TEXT, message)])
+        self._realtime.received([(TEXT, message)])
 
     def runs_here(self) -> bool:
         return True
@@ -264,7 +264,7 @@ def test_heartbeats_are_on_time_in_the_flood(scripted: Any, monkeypatch: pytest.
         until(lambda: len(late) > 3)
         late.clear()
         flood.set()
-        until(lambda: db.realtime._channels[TOPIC]._handlers._queued == EVENTS, 60)
+        until(lambda: db.realtime._channels[TOPIC]._handlers.queued == EVENTS, 60)
         until(lambda: len(late) > 3)
         assert slow.got == []  # the callback has stood still all the while
         slow.go.set()
@@ -277,7 +277,7 @@ def test_heartbeats_are_on_time_in_the_flood(scripted: Any, monkeypatch: pytest.
 
 
 def batch(*frames: Any) -> List[Message]:
-    return [Message(TEXT, json.dumps(frame).encode()) for frame in frames]
+    return [(TEXT, json.dumps(frame).encode()) for frame in frames]
 
 
 def test_what_ends_the_channel_within_a_batch_ends_it_there(db: SelfDB) -> None:
