@@ -200,10 +200,10 @@ def test_g17_any_stream_is_messages_or_the_one_error(stream: bytes, cuts: List[i
     places = sorted({min(cut, len(stream)) for cut in cuts} | {0, len(stream)})
     try:
         for start, end in zip(places, places[1:]):
-            for message in decoder.feed(stream[start:end]):
-                opcode, data = message
-                assert isinstance(opcode, int) and isinstance(data, bytes)
-                assert len(message.data) <= limit
+            for opcode, data in decoder.feed(stream[start:end]):
+                assert isinstance(opcode, int)
+                assert isinstance(data, bytes)
+                assert len(data) <= limit
     except FrameError as error:
         codes.append(error.code)
     assert set(codes) <= {1002, 1009}
