@@ -162,7 +162,8 @@ def test_without_any_loop_a_callback_says_that_there_is_none() -> None:
     errors: List[BaseException] = []
     blocking.realtime.on_error(errors.append)
     handlers = blocking.realtime.channel(TOPIC)._handlers
-    handlers.deliver(handlers.number(), payload(1))
+    handlers.queued += 1
+    handlers.deliver(handlers.queued, payload(1))
     assert "no event loop has awaited this client" in str(errors[0])
     blocking.close()
 

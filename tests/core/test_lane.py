@@ -11,6 +11,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.connectionpool import HTTPConnectionPool
 
 from selfdb.core import lane as lane_module
+from selfdb.core.http import _BoundedHTTPConnection
 from selfdb.core.lane import AT_ONCE, Headers, PlainAnswer
 from selfdb.core.request import Request
 from selfdb.core.transport import Transport
@@ -164,6 +165,23 @@ def test_an_answer_that_comes_before_the_end_of_the_request_counts(scripted: Scr
     transport = connect(scripted(default=refuse), max_retries=0)
     with pytest.raises(SelfDBError, match=r"too much|lost"):
         transport.exchange(POST._replace(body=bytes(30 * AT_ONCE)))
+
+
+def test_a_request_that_breaks_off_has_its_answer_all_the_same(
+    scripted: Scripted, connect: Connect, ways: List[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the system tells it when the server has gone away: the last piece is refused, and the answer lies there."""
+    whole = _BoundedHTTPConnection.send
+
+    def broken(self: Any, data: Any) -> None:
+        whole(self, data)
+        raise BrokenPipeError
+
+    monkeypatch.setattr(_BoundedHTTPConnection, "send", broken)
+    server = scripted(default=[read(), reply(413, b'{"detail":"too much"}')])
+    with pytest.raises(SelfDBError, match="too much"):
+        connect(server, max_retries=0).exchange(POST)
+    assert ways == ["short"]
 
 
 def test_an_answer_that_breaks_off_is_no_answer(scripted: Scripted, connect: Connect) -> None:
