@@ -64,6 +64,7 @@ def test_fragments_are_joined_around_control_frames() -> None:
 @pytest.mark.parametrize(
     "wire, words",
     [
+        (frame(TEXT, b"", masked=True), "^a server must not mask"),
         (frame(TEXT, b"x", masked=True), "^a server must not mask"),
         (frame(TEXT, b"x" * 126, masked=True), "^a server must not mask"),
         (frame(TEXT, b"x", reserved=0x40), "^a reserved bit"),
@@ -145,6 +146,12 @@ def test_what_is_wanted_is_the_rest_of_the_frame(before: bytes, size: int) -> No
 @pytest.mark.parametrize("size", [126, 0x0102, 0x7F80, 0xFFFF])
 def test_a_length_of_two_bytes_is_read_in_their_order(size: int) -> None:
     assert [len(data) for _, data in decoded(frame(TEXT, b"z" * size))] == [size]
+
+
+@pytest.mark.parametrize("size, header", [(1001, 4), (LIMIT, 10)])
+def test_what_is_too_long_is_known_by_its_length_alone(size: int, header: int) -> None:
+    with pytest.raises(FrameError, match="larger"):
+        FrameDecoder(1000).feed(frame(TEXT, b"x" * size)[:header])
 
 
 def test_fragments_take_the_room_of_their_bytes() -> None:

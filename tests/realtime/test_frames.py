@@ -39,6 +39,7 @@ def test_c106_the_object_form_there_and_back(ref: Any, topic: str, event: str, p
 @pytest.mark.parametrize(
     "text, frame",
     [
+        ('["1","2","t","e",{},"more"]', Frame("1", "2", "t", "e", {})),
         ('["1","2","t","e",{},"more",5]', Frame("1", "2", "t", "e", {})),
         ('[1,2,"t","e",null]', Frame("1", "2", "t", "e", {})),
         ('{"topic":"t","event":"e"}', Frame(None, None, "t", "e", {})),
