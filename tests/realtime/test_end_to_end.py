@@ -417,7 +417,7 @@ def test_c120_events_go_on_when_the_token_ends(make_server: Callable[..., Any], 
             listener.follows(writer, time.monotonic())
         until(lambda: listener.last == writer.begun)
         listener.check(numbers(table))
-        assert listener.channel.state == "joined"
+        until(lambda: listener.channel.state == "joined")  # it may be on its way to the next connection
         print(f"{listener.log.count(RESYNC)} gaps in {len(tokens)} tokens")
 
 
