@@ -106,9 +106,17 @@ class TokenKeeper:
 
     :param store: where the session is kept besides; in memory by default.
     :param binding: what a stored session must be bound to; a session of another server or key is ignored.
+    :param refusals: statuses with which the server says no to a refresh token for good.
     """
 
-    def __init__(self, store: SessionStore | None = None, binding: str = "", clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(
+        self,
+        store: SessionStore | None = None,
+        binding: str = "",
+        clock: Clock = SYSTEM_CLOCK,
+        refusals: frozenset[int] = _REFUSALS,
+    ) -> None:
+        self._refusals = refusals
         self._store: SessionStore = MemoryStore() if store is None else store
         self._binding = binding
         self._clock = clock
@@ -229,7 +237,7 @@ class TokenKeeper:
         except SelfDBError as error:
             if error.status_code in _NO_SUCH_ROUTE:
                 return None
-            if error.status_code not in _REFUSALS:
+            if error.status_code not in self._refusals:
                 raise
             fresh = None
         else:

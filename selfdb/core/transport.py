@@ -12,6 +12,7 @@ from .lifeline import Lifeline
 from .options import CallOptions
 from .pool import Pool
 from .redaction import secret_headers
+from .refusals import ORDINARY, Refusals
 from .request import Request
 from .response import Response
 from .stream import Stream
@@ -35,6 +36,7 @@ class Transport:
     :param options: time-outs, retries, headers.
     :param renewer: how to renew a session; ``None`` never renews one.
     :param lifeline: what ends this client; the pool's, or one derived from it.
+    :param refusals: how its server says no.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class Transport:
         options: CallOptions,
         renewer: Renewer | None = None,
         lifeline: Lifeline | None = None,
+        refusals: Refusals = ORDINARY,
     ) -> None:
         self.pool = pool
         self.base = base
@@ -54,6 +57,7 @@ class Transport:
         self.options = options
         self.renewer = renewer
         self.lifeline = lifeline or pool.lifeline
+        self.refusals = refusals
         self.headers = {"Accept": "application/json", **options.headers, **identity}
         self._lines: tuple[Lane, str | None] | None = None
 

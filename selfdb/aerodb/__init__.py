@@ -1,0 +1,1 @@
+"""A blocking client of AeroDB, and of any PostgREST."""
