@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Generic, Optional, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Optional, TypeVar, cast
 
 from ..exceptions import SelfDBError
 
 __all__ = ["AeroDBError", "AeroDBRequestError", "AeroDBResponse"]
 
 T = TypeVar("T")
+
+_STEPS = frozenset(
+    "select eq neq gt gte lt lte like ilike in_ is_ not_ or_ and_ contains contained_by overlaps filter match order limit "
+    "offset range single maybe_single all_rows execute insert upsert update delete pages stream".split()
+)
+"""Steps and calls of a query, which somebody may look for behind the call that ended it."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,16 @@ class AeroDBResponse(Generic[T]):
         if self.error is not None:
             raise AeroDBRequestError.of(self.error)
         return cast(T, self.data)  # None only where T says so
+
+    if not TYPE_CHECKING:  # a type checker finds it by itself
+
+        def __getattr__(self, name: str) -> Any:
+            if name in _STEPS:
+                raise AttributeError(
+                    f"the call was made, and this is its response, which has no {name}(): filters go before update(), "
+                    "delete() and execute(), as in from_(...).eq(...).update(...)"
+                )
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
 
 class AeroDBRequestError(SelfDBError):
