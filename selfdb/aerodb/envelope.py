@@ -11,11 +11,14 @@ __all__ = ["AeroDBError", "AeroDBRequestError", "AeroDBResponse"]
 
 T = TypeVar("T")
 
-_STEPS = frozenset(
-    "select eq neq gt gte lt lte like ilike in_ is_ not_ or_ and_ contains contained_by overlaps filter match order limit "
-    "offset range single maybe_single all_rows execute insert upsert update delete pages stream".split()
-)
-"""Steps and calls of a query, which somebody may look for behind the call that ended it."""
+
+def _is_step(name: str) -> bool:
+    """Whether a query has such a step or call, which somebody may look for behind the call that ended it."""
+    if name.startswith("_"):
+        return False
+    from .database import QueryBuilder
+
+    return hasattr(QueryBuilder, name)
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ class AeroDBResponse(Generic[T]):
     if not TYPE_CHECKING:  # a type checker finds it by itself
 
         def __getattr__(self, name: str) -> Any:
-            if name in _STEPS:
+            if _is_step(name):
                 raise AttributeError(
                     f"the call was made, and this is its response, which has no {name}(): filters go before update(), "
                     "delete() and execute(), as in from_(...).eq(...).update(...)"

