@@ -10,7 +10,7 @@ from .calls import LONGEST_LINE, Answer, Calls, Refused, problem
 from .envelope import AeroDBResponse
 from .query import Query, pieces, query_string
 from .rows import RowReader, total_of
-from .writes import Write, check_unlimited
+from .writes import Write, check_returned, check_unlimited
 
 __all__ = ["Table"]
 
@@ -114,6 +114,7 @@ class Table(Generic[RowT]):
         self.check(query)
         check_unlimited(query, call)
         wanted = write(query)
+        check_returned(query, wanted)
         if query.rows == "many":
             answer = self._send(query, wanted)
             rows: list[RowT] = []
