@@ -227,10 +227,7 @@ class Calls:
         if self.cache is None or table is None:
             return self._exchange(request)
         if method != "GET":
-            answer = self._exchange(request)
-            if method not in _WITHOUT_EFFECT:
-                self.cache.forget_table(self.url, self.schema, table)
-            return answer
+            return self._change(request, self.cache, table)
         entry = self.cache.entry(self.url, self.schema, table, self.identity(), request)
         try:
             answer = self._exchange(request)
@@ -285,6 +282,17 @@ class Calls:
             secrets=secrets,
             keyable=False,
         )
+
+    def _change(self, request: Request, cache: OfflineCache, table: str) -> Answer:
+        changed = request.method not in _WITHOUT_EFFECT
+        try:
+            return self._exchange(request)
+        except SelfDBError as error:
+            changed = error.may_have_been_applied
+            raise
+        finally:
+            if changed:
+                cache.forget_table(self.url, self.schema, table)
 
     def _exchange(self, request: Request) -> Answer:
         response = self.transport.exchange(request)
