@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Generic, Optional, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Optional, TypeVar, cast
 
 from ..exceptions import SelfDBError
 
 __all__ = ["AeroDBError", "AeroDBRequestError", "AeroDBResponse"]
 
 T = TypeVar("T")
+
+
+def _is_step(name: str) -> bool:
+    """Whether a query has such a step or call, which somebody may look for behind the call that ended it."""
+    if name.startswith("_"):
+        return False
+    from .database import QueryBuilder
+
+    return hasattr(QueryBuilder, name)
 
 
 @dataclass(frozen=True)
@@ -66,6 +75,16 @@ class AeroDBResponse(Generic[T]):
         if self.error is not None:
             raise AeroDBRequestError.of(self.error)
         return cast(T, self.data)  # None only where T says so
+
+    if not TYPE_CHECKING:  # a type checker finds it by itself
+
+        def __getattr__(self, name: str) -> Any:
+            if _is_step(name):
+                raise AttributeError(
+                    f"the call was made, and this is its response, which has no {name}(): filters go before update(), "
+                    "delete() and execute(), as in from_(...).eq(...).update(...)"
+                )
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
 
 class AeroDBRequestError(SelfDBError):

@@ -9,12 +9,10 @@ from typing import Any, NamedTuple, Optional
 from ..core.arguments import choice, flag, whole_number
 from ..exceptions import InvalidRequestError
 from . import values
+from .calls import LONGEST_LINE
 from .filters import Condition, Membership, Refused
 
-__all__ = ["LONGEST_LINE", "Query", "columns_named", "joined_names", "pieces", "selected"]
-
-LONGEST_LINE = 16 * 1024
-"""Bytes of a request line; servers and proxies refuse longer ones, each in its own way."""
+__all__ = ["Query", "columns_named", "counting", "joined_names", "pieces", "query_string", "selected"]
 
 _LARGEST = 2**63 - 1
 _COUNTS = ("exact", "planned", "estimated")

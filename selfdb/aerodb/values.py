@@ -6,6 +6,7 @@ import datetime
 import decimal
 import enum
 import math
+import re
 import uuid
 from collections.abc import Iterable, Mapping, Set
 from typing import Any
@@ -14,7 +15,7 @@ from urllib.parse import quote
 from ..core.encoding import encode_json
 from ..exceptions import InvalidRequestError
 
-__all__ = ["array", "checked", "elements", "encoded", "like_literal", "listed", "name", "quoted", "text_of"]
+__all__ = ["array", "checked", "elements", "encoded", "like_literal", "listed", "name", "quoted", "text_of", "unquoted"]
 
 _SAFE = "!$'()*,:@/"
 """What may stand in a query as it is, beside letters, digits and ``-._~``; ``+`` may not, it stands for a blank."""
@@ -123,6 +124,13 @@ def quoted(text: str) -> str:
 def in_quotes(text: str) -> str:
     """``text`` between double quotes."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def unquoted(column: str) -> str:
+    """The name that rows bear ``column`` under."""
+    if len(column) < 2 or column[0] != '"' or column[-1] != '"':
+        return column
+    return re.sub(r"\\(.)", r"\1", column[1:-1])
 
 
 def listed(texts: Iterable[str]) -> str:

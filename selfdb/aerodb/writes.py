@@ -1,0 +1,106 @@
+"""What a write sends: its rows, their columns, and the wishes of its ``Prefer`` header."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Optional
+
+from ..core.arguments import choice, flag
+from ..core.encoding import encode_json
+from ..core.namespace import mapping_of
+from ..exceptions import InvalidRequestError
+from .query import Query, columns_named, counting, joined_names
+
+__all__ = ["Write", "changed_row", "check_inserting", "check_unlimited", "inserted_rows"]
+
+RETURNING = ("representation", "minimal", "headers-only")
+
+
+class Write(NamedTuple):
+    """One write, apart from its filters.
+
+    :ivar method: ``POST``, ``PATCH`` or ``DELETE``.
+    :ivar body: encoded; ``None`` for a delete.
+    :ivar returning: what comes back.
+    :ivar counted: how to count the rows, if they are to be counted.
+    :ivar wishes: of the ``Prefer`` header, beside these two.
+    :ivar parameters: of the query, behind those of the filters.
+    """
+
+    method: str
+    body: Optional[bytes]
+    returning: str
+    counted: Optional[str]
+    wishes: tuple[str, ...] = ()
+    parameters: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def of(cls, method: str, body: Any, returning: str, count: str | None, *more: Any) -> Write:
+        """A write whose arguments were checked, and whose ``body`` was encoded unless it is ``None``.
+
+        :raises InvalidRequestError: if one of them is wrong.
+        """
+        encoded = None if body is None else encode_json(body)
+        return cls(method, encoded, choice(returning, "returning", RETURNING), counting(count), *more)
+
+    @property
+    def prefer(self) -> str:
+        """The value of the ``Prefer`` header."""
+        count = () if self.counted is None else (f"count={self.counted}",)
+        return ",".join((f"return={self.returning}", *self.wishes, *count))
+
+
+def _mapping(row: Any, what: str) -> Mapping[str, Any]:
+    if not isinstance(row, type) and hasattr(row, "model_dump"):
+        # A default that nobody set is the database's to choose.
+        return mapping_of(row.model_dump(by_alias=True, exclude_unset=True), what)
+    return mapping_of(row, what)
+
+
+def changed_row(data: Any) -> Mapping[str, Any]:
+    """What an update sets.
+
+    :raises InvalidRequestError: if it is no mapping, model or dataclass.
+    """
+    return dict(_mapping(data, "data"))
+
+
+def inserted_rows(
+    data: Any, columns: Any, missing_default: bool
+) -> tuple[Any, tuple[str, ...], tuple[tuple[str, str], ...]]:
+    """The body, the wishes and the parameters of an insert.
+
+    :raises InvalidRequestError: if ``data`` is neither a row nor a list of rows.
+    """
+    body: Any
+    if isinstance(data, (list, tuple)):
+        body = [dict(_mapping(row, f"data[{number}]")) for number, row in enumerate(data)]
+    else:
+        body = dict(_mapping(data, "data"))
+    wishes = ("missing=default",) if flag(missing_default, "missing_default") else ()
+    if columns is not None:
+        return body, wishes, (("columns", columns_named(columns, "columns")),)
+    if isinstance(body, list) and any(row.keys() != body[0].keys() for row in body):
+        # The server refuses rows that differ, unless it is told which columns there are.
+        return body, wishes, (("columns", joined_names(list(dict.fromkeys(name for row in body for name in row)))),)
+    return body, wishes, ()
+
+
+def check_unlimited(query: Query, call: str) -> None:
+    """Return if no limit stands before a write.
+
+    :raises InvalidRequestError: if one does: servers ignore it there, or want an order, and change other rows.
+    """
+    if query.limit is not None or query.offset is not None:
+        raise InvalidRequestError(f"{call} knows no limit(), offset() or range(): choose its rows by filters")
+    if query.head:
+        raise InvalidRequestError(f"{call} has no head=True: use returning='minimal' with count=...")
+
+
+def check_inserting(query: Query, call: str) -> None:
+    """Return if no filter stands before an insert, which would have no meaning.
+
+    :raises InvalidRequestError: if one does.
+    """
+    if query.chooses:
+        raise InvalidRequestError(f"{call} knows no filters: it changes the rows that it is given")
