@@ -248,4 +248,6 @@ def _options(timeout: float, headers: Any, key: str | None) -> CallOptions:
         timeout=timeout, deadline=timeout, headers={} if headers is None else headers, reserved=_RESERVED
     )
     ours = {"accept"} if key is None else {"accept", "apikey"}  # which win, however they are written
-    return options._replace(headers={name: value for name, value in options.headers.items() if name.lower() not in ours})
+    return options._replace(
+        headers={name: value for name, value in options.headers.items() if name.lower() not in ours}
+    )
