@@ -314,6 +314,10 @@ class Calls:
         found = self.error_of(error)
         return AeroDBResponse(None, found, status=found.status)
 
+    def redacted(self, text: str) -> str:
+        """``text`` of the server's without anything that is secret."""
+        return redact(text, self.transport.secrets())
+
     def error_of(self, error: Exception) -> AeroDBError:
         """What ``error`` is called in an envelope."""
         if isinstance(error, AeroDBRequestError):

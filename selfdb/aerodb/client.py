@@ -118,7 +118,7 @@ class AeroDBClient:
                 base,
                 {} if key is None else {"apikey": key},
                 keeper,
-                _options(timeout, headers, key),
+                _options(timeout, headers, key)._replace(retry=self._policy(retry)),
                 book.renew if auto_refresh else None,
                 refusals=WaysToRefuse(),
             ),
@@ -126,8 +126,6 @@ class AeroDBClient:
             cache,
             book.identity,
         )
-        if retry is not None:
-            calls.transport.options = calls.transport.options._replace(retry=retry.for_kernel(calls.error_of))
         self._dispatcher = Dispatcher(name="selfdb-aerodb-dispatch")
         self._db = DatabaseClient(calls)
         self.auth = AuthClient(calls, book)
@@ -136,6 +134,11 @@ class AeroDBClient:
         self.realtime = RealtimeClient(calls, target, self._dispatcher)
         self.health = HealthClient(calls, self._dispatcher)
         book.on_user = self.realtime.user_changed
+
+    def _policy(self, retry: RetryPolicy | None) -> KernelPolicy:
+        if retry is None:
+            return KernelPolicy(max_retries=0)
+        return retry.for_kernel(lambda error: self._calls.error_of(error))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(url={self._calls.url!r})"
@@ -211,9 +214,9 @@ def _check_https(bases: Mapping[str, BaseURL], require: Any) -> None:
     if require is not None and not isinstance(require, bool):
         raise InvalidRequestError("require_https must be True, False or None")
     open_ones = [name for name, base in bases.items() if base.origin.scheme == "http" and not _is_loopback(base)]
-    if not open_ones or require is False:
+    if not open_ones:
         return
-    if require or os.environ.get("AERODB_ENV") == "production":
+    if require or (require is None and os.environ.get("AERODB_ENV") == "production"):
         raise InvalidRequestError(f"{open_ones[0]} must be https: keys and tokens would go through the net as they are")
     warnings.warn(
         f"{open_ones[0]} is plain http, so that everybody on the way can read keys and tokens; use https",
@@ -244,10 +247,9 @@ def _check_kinds(timeout: Any, retry: Any, auto_refresh: Any, cache: Any) -> Non
 
 
 def _options(timeout: float, headers: Any, key: str | None) -> CallOptions:
-    options = CallOptions(retry=KernelPolicy(max_retries=0)).changed(
+    options = CallOptions().changed(
         timeout=timeout, deadline=timeout, headers={} if headers is None else headers, reserved=_RESERVED
     )
     ours = {"accept"} if key is None else {"accept", "apikey"}  # which win, however they are written
-    return options._replace(
-        headers={name: value for name, value in options.headers.items() if name.lower() not in ours}
-    )
+    kept = {name: value for name, value in options.headers.items() if name.lower() not in ours}
+    return options._replace(headers=kept)

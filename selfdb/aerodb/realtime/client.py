@@ -108,6 +108,8 @@ class RealtimeClient:
         """
         with self._lock:
             connection, self._connection = self._connection, None
+            if connection is not None:
+                self._leaving = connection.link
             for channel in self._channels.values():
                 self._end(channel)
         if connection is not None:
