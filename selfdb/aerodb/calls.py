@@ -227,10 +227,7 @@ class Calls:
         if self.cache is None or table is None:
             return self._exchange(request)
         if method != "GET":
-            answer = self._exchange(request)
-            if method not in _WITHOUT_EFFECT:
-                self.cache.forget_table(self.url, self.schema, table)
-            return answer
+            return self._change(request, self.cache, table)
         entry = self.cache.entry(self.url, self.schema, table, self.identity(), request)
         try:
             answer = self._exchange(request)
@@ -286,6 +283,17 @@ class Calls:
             keyable=False,
         )
 
+    def _change(self, request: Request, cache: OfflineCache, table: str) -> Answer:
+        changed = request.method not in _WITHOUT_EFFECT
+        try:
+            return self._exchange(request)
+        except SelfDBError as error:
+            changed = error.may_have_been_applied
+            raise
+        finally:
+            if changed:
+                cache.forget_table(self.url, self.schema, table)
+
     def _exchange(self, request: Request) -> Answer:
         response = self.transport.exchange(request)
         return Answer(response.status_code, response.headers, response.content)
@@ -305,6 +313,10 @@ class Calls:
         """The envelope of an ``error``."""
         found = self.error_of(error)
         return AeroDBResponse(None, found, status=found.status)
+
+    def redacted(self, text: str) -> str:
+        """``text`` of the server's without anything that is secret."""
+        return redact(text, self.transport.secrets())
 
     def error_of(self, error: Exception) -> AeroDBError:
         """What ``error`` is called in an envelope."""
