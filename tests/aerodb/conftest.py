@@ -9,7 +9,7 @@ from typing import Any, Callable, Dict, Iterator
 
 import pytest
 
-from tests.aerodb import clients
+from selfdb.aerodb import AeroDBClient
 from tests.conftest import unavailable
 from tests.servers import postgrest
 from tests.servers.postgres import PostgresCluster
@@ -89,7 +89,7 @@ def capped(_servers: Dict[str, PostgRest], sql: Callable[..., Any]) -> PostgRest
 @pytest.fixture
 def db(rest: PostgRest) -> Iterator[Any]:
     """A client of it."""
-    with clients.open_client(rest.url) as client:
+    with AeroDBClient(rest.url) as client:
         yield client
 
 
@@ -97,4 +97,4 @@ def db(rest: PostgRest) -> Iterator[Any]:
 def client_of() -> Iterator[Callable[..., Any]]:
     """``client_of(url, **options)``: a further client, closed behind the test."""
     with contextlib.ExitStack() as stack:
-        yield lambda *arguments, **options: stack.enter_context(clients.open_client(*arguments, **options))
+        yield lambda *arguments, **options: stack.enter_context(AeroDBClient(*arguments, **options))
