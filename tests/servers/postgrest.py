@@ -99,6 +99,7 @@ class PostgRest:
     :param database: URL of the database.
     :param role: whom it acts as for everybody.
     :param max_rows: rows that it gives at a time, whatever it is asked for.
+    :ivar port: where PostgREST itself listens, without the prefix.
     :ivar requests: what came so far; ``clear()`` forgets it.
     :ivar instead: called with each request; an answer that it returns is given in the server's place.
     """
@@ -113,7 +114,7 @@ class PostgRest:
         max_rows: Optional[int] = None,
     ) -> None:
         self._program = program
-        self._port = free_port()
+        self.port = free_port()
         self._admin_port = free_port()
         self._settings = {
             "PGRST_DB_URI": database,
@@ -122,7 +123,7 @@ class PostgRest:
             "PGRST_DB_POOL": "8",
             "PGRST_DB_AGGREGATES_ENABLED": "true",
             "PGRST_SERVER_HOST": "127.0.0.1",
-            "PGRST_SERVER_PORT": str(self._port),
+            "PGRST_SERVER_PORT": str(self.port),
             "PGRST_ADMIN_SERVER_PORT": str(self._admin_port),
             "PGRST_LOG_LEVEL": "error",
         }
@@ -152,7 +153,7 @@ class PostgRest:
     def __enter__(self) -> PostgRest:
         try:
             self._launch()
-            self._proxy = _Proxy(self, self._port)
+            self._proxy = _Proxy(self, self.port)
         except BaseException:
             self.__exit__()
             raise
