@@ -156,7 +156,7 @@ def _indivisible(query: Query) -> str:
         return "order()"
     if query.offset is not None:
         return "offset() or range()"
-    if query.rows != "many":
+    if query.rows != "many" and not query.head:
         return "single() or maybe_single()"
     return "an aggregate in select()" if "()" in (query.select or "") else ""
 
