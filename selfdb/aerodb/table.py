@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any, Generic, NoReturn, Optional, TypeVar
 
+from ..exceptions import InvalidRequestError
 from .calls import LONGEST_LINE, Answer, Calls, Refused, problem
 from .envelope import AeroDBResponse
 from .query import Query, pieces, query_string
@@ -55,7 +56,7 @@ class Table(Generic[RowT]):
         :raises InvalidRequestError: that of the first one.
         """
         if query.refused is not None:
-            raise query.refused.with_traceback(None)
+            raise InvalidRequestError(query.refused)
 
     def _get(self, query: Query, text: str, method: str = "GET") -> Answer:
         headers = self.calls.profile(method)

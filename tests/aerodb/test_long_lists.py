@@ -100,6 +100,8 @@ def test_a3_a_part_that_fails_is_the_error(db: Any, rest: PostgRest) -> None:
         lambda query: query.maybe_single(),
         lambda query: query.select("id.sum()"),
         lambda query: query.select("count()"),
+        lambda query: query.select("count"),
+        lambda query: query.select("label, n:count::text"),
     ],
 )
 def test_a3_where_parts_would_not_come_to_the_same(db: Any, rest: PostgRest, step: Callable[[Any], Any]) -> None:

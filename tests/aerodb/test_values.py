@@ -161,6 +161,12 @@ def test_in_takes_any_iterable_and_each_value_once(value: Any) -> None:
     assert filters.in_("c", value).parameter() == ("c", "in.(1,2)")
 
 
+def test_values_that_cannot_be_read_are_remembered() -> None:
+    found = filters.in_("c", (1 // number for number in (1, 0)))
+    assert isinstance(found, filters.Refused)
+    assert "ZeroDivisionError" in found.why
+
+
 def test_a_lone_empty_text_is_doubled() -> None:
     assert filters.in_("c", [""]).parameter() == ("c", 'in.("","")')
     assert filters.in_("c", ["", ""]).parameter() == ("c", 'in.("","")')
