@@ -162,6 +162,20 @@ def test_a2_the_same_page_again_and_again_is_an_error(db: Any, rest: PostgRest, 
     assert len(rest.requests) < 20
 
 
+def test_a2_pages_that_are_alike_are_no_error(db: Any, rest: PostgRest) -> None:
+    """Nothing tells rows apart whose id is the same for all of them, or that have none."""
+    for page in (b'[{"id":1},{"id":1}]', b'[{"role":"user"},{"role":"user"}]'):
+        rest.clear()
+        rest.instead = lambda request, page=page: (200, {}, page if len(rest.requests) <= 12 else b"[]")
+        assert len(list(db.from_("numbers").stream(size=2))) == 24
+
+
+def test_a2_a_key_that_is_not_unique_is_an_error(db: Any) -> None:
+    stream = db.from_("users").neq("role", None).stream(size=3, key="role")
+    with pytest.raises(AeroDBRequestError, match="unique"):
+        list(stream)
+
+
 def test_c083_rows_put_in_meanwhile_are_not_doubled(db: Any, rest: PostgRest, sql: Sql) -> None:
     sql("INSERT INTO growing SELECT 2 * n FROM generate_series(1, 1000) n")
     seen = []
