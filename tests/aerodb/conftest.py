@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator
 
@@ -11,25 +10,13 @@ import pytest
 
 from selfdb.aerodb import AeroDBClient
 from tests.aerodb.services import aero, client_for, client_of_aero, signed_in  # noqa: F401 - fixtures
-from tests.conftest import unavailable
 from tests.servers import postgrest
 from tests.servers.postgres import PostgresCluster
-from tests.servers.postgrest import PostgRest, PostgrestUnavailable
+from tests.servers.postgrest import PostgRest
 
 SCHEMA = Path(__file__).with_name("schema.sql")
 CAP = 300
 """Rows that the second server gives at a time."""
-
-
-@pytest.fixture(scope="session")
-def _program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    base = tmp_path_factory.getbasetemp()
-    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    try:
-        return postgrest.install(shared / "postgrest")
-    except PostgrestUnavailable as error:
-        unavailable(str(error))
-        raise
 
 
 @pytest.fixture(scope="session")
@@ -47,11 +34,11 @@ def _connection(_database: str) -> Iterator[Any]:
 
 
 @pytest.fixture(scope="session")
-def _servers(_program: Path, _database: str) -> Iterator[Dict[str, PostgRest]]:
+def _servers(postgrest_program: Path, _database: str) -> Iterator[Dict[str, PostgRest]]:
     shared: Dict[str, Any] = {"schemas": ["public", "api2"], "role": "web_anon"}
     with (
-        PostgRest(_program, _database, **shared) as plain,
-        PostgRest(_program, _database, max_rows=CAP, **shared) as capped,
+        PostgRest(postgrest_program, _database, **shared) as plain,
+        PostgRest(postgrest_program, _database, max_rows=CAP, **shared) as capped,
     ):
         yield {"plain": plain, "capped": capped}
 
