@@ -25,6 +25,9 @@ __all__ = ["Renewer", "Transport"]
 Renewer = Callable[["Transport", str, Deadline], Tokens]
 """Exchanges a refresh token for a new pair over the transport that needs it, within a deadline."""
 
+MOST_HEADS = 32
+"""Kinds of calls whose lines are kept at the ready; what an API asks for in headers is one of few things."""
+
 
 class Transport:
     """Makes exchanges for one user with one set of options. Immutable; may be shared by threads.
@@ -59,7 +62,7 @@ class Transport:
         self.lifeline = lifeline or pool.lifeline
         self.refusals = refusals
         self.headers = {"Accept": "application/json", **options.headers, **identity}
-        self._lines: tuple[Lane, str | None] | None = None
+        self._heads: tuple[Lane | None, dict[tuple[tuple[str, str], ...], str | None]] = None, {}
 
     def exchange(self, request: Request, deadline: Deadline | None = None) -> Response:
         """Send ``request``, as often as is right, and return the whole answer.
@@ -93,15 +96,25 @@ class Transport:
             Deadline(self.options.deadline, self.pool.clock),
         )
 
-    def lane(self) -> tuple[Lane, str] | None:
-        """The short way for plain calls, if it is free, and the lines that stand in the head of each of them."""
+    def lane(self, headers: Mapping[str, str] | None = None) -> tuple[Lane, str] | None:
+        """The short way for plain calls, if it is free, and the lines that stand in the head of each of them.
+
+        :param headers: of this kind of call, beside those of all.
+        """
         lane = self.pool.lane(self.base)
         if lane is None:
             return None
-        known = self._lines
-        if known is None or known[0] is not lane:  # another one after a fork
-            known = self._lines = lane, lane.lines(self.headers)
-        return None if known[1] is None else (lane, known[1])
+        of, heads = self._heads
+        if of is not lane:  # another one after a fork
+            of, heads = self._heads = lane, {}
+        kind = tuple(headers.items()) if headers else ()
+        try:
+            lines = heads[kind]
+        except KeyError:
+            lines = lane.lines({**self.headers, **(headers or {})})
+            if len(heads) < MOST_HEADS:  # a header that is another one in every call is not worth to be kept
+                heads[kind] = lines
+        return None if lines is None else (lane, lines)
 
     def secrets(self) -> tuple[str, ...]:
         """What must never be shown."""

@@ -13,7 +13,7 @@ from urllib3.connectionpool import HTTPConnectionPool
 from selfdb.core import lane as lane_module
 from selfdb.core.lane import AT_ONCE, Headers, PlainAnswer
 from selfdb.core.request import Request
-from selfdb.core.transport import Transport
+from selfdb.core.transport import MOST_HEADS, Transport
 from selfdb.exceptions import APIConnectionError, SelfDBError
 from tests.core.calls import GET, POST
 from tests.servers.scripted import Peer, ScriptedServer, answer, close, read, reply, send
@@ -36,8 +36,8 @@ def ways(monkeypatch: pytest.MonkeyPatch) -> Iterator[List[str]]:
     monkeypatch.setattr(lane_module.Lane, "send", short)
     real = Transport.lane
 
-    def seen(self: Transport) -> Any:
-        found = real(self)
+    def seen(self: Transport, headers: Any = None) -> Any:
+        found = real(self, headers)
         if found is None:
             taken.append("ordinary")
         return found
@@ -122,6 +122,41 @@ def test_unusual_headers_of_a_client_go_the_ordinary_way(
     transport = connect(answering(scripted), headers=headers)
     assert transport.exchange(GET).json() == "yes"
     assert ways == ["ordinary"]
+
+
+def test_headers_of_a_call_go_along_in_the_place_of_those_of_all(
+    scripted: Scripted, connect: Connect, ways: List[str]
+) -> None:
+    server = answering(scripted)
+    transport = connect(server, headers={"X-All": "1"})
+    for headers in ({"Prefer": "count=exact"}, None, {"accept": "text/csv", "X-All": "2"}, {"Prefer": "count=exact"}):
+        assert transport.exchange(GET._replace(headers=headers)).json() == "yes"
+    assert ways == ["short"] * 4
+    said = [[request.header(name) for name in ("Prefer", "Accept", "X-All")] for request in server.requests]
+    counted = ["count=exact", "application/json", "1"]
+    assert said == [counted, [None, "application/json", "1"], [None, "text/csv", "2"], counted]
+
+
+@pytest.mark.parametrize("headers", [{"X-Odd": "t\xe4g"}, {"TE": "trailers"}, {"Authorization": "Basic eA=="}])
+def test_unusual_headers_of_a_call_go_the_ordinary_way(
+    headers: Dict[str, str], scripted: Scripted, connect: Connect, ways: List[str]
+) -> None:
+    transport = connect(answering(scripted))
+    assert transport.exchange(GET._replace(headers=headers)).json() == "yes"
+    assert transport.exchange(GET).json() == "yes"
+    assert ways == ["ordinary", "short"]
+
+
+def test_headers_that_are_others_in_every_call_are_not_kept(
+    scripted: Scripted, connect: Connect, ways: List[str]
+) -> None:
+    server = answering(scripted)
+    transport = connect(server)
+    for number in range(MOST_HEADS + 5):
+        transport.exchange(GET._replace(headers={"X-Number": str(number)}))
+    assert [request.header("X-Number") for request in server.requests] == [str(n) for n in range(MOST_HEADS + 5)]
+    assert len(transport._heads[1]) == MOST_HEADS
+    assert set(ways) == {"short"}
 
 
 def test_an_unusual_address_is_handed_back_before_anything_is_sent(
