@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Optional, TypeVar, Union, cast, overload
 
@@ -36,6 +37,11 @@ PREFIX = "/rest/v1"
 _DICTS = DictReader()
 
 
+@functools.lru_cache(maxsize=1024)
+def _path_of(table: str) -> str:
+    return f"{PREFIX}/{segment(values.name(table, 'table'), 'table')}"
+
+
 class DatabaseClient:
     """The tables and functions of a database. Holds no state of a call; may be shared by threads.
 
@@ -62,11 +68,11 @@ class DatabaseClient:
         query, path = Query(), ""
         reader: RowReader[Any] = _DICTS
         try:
-            path = f"{PREFIX}/{segment(values.name(table, 'table'), 'table')}"
+            path = _path_of(table) if isinstance(table, str) else _path_of.__wrapped__(table)
             if model is not None:
                 reader = ModelReader(model)
         except InvalidRequestError as error:
-            query = query._replace(refused=error)
+            query = query._replace(refused=error.message)
         return QueryBuilder(Table(self._calls, table, path, reader), query)
 
     @overload
@@ -122,7 +128,7 @@ class QueryBuilder(Generic[RowT, DataT]):
         try:
             return self._with(step(query))
         except InvalidRequestError as error:
-            return self._with(query._replace(refused=error))
+            return self._with(query._replace(refused=error.message))
 
     def _where(self, condition: Condition) -> QueryBuilder[RowT, DataT]:
         return self._step(lambda query: query.where(condition))

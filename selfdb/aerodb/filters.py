@@ -88,10 +88,10 @@ class Condition:
 class Refused(Condition):
     """Stands where a condition could not be made, and says why."""
 
-    __slots__ = ("error",)
+    __slots__ = ("why",)
 
-    def __init__(self, error: InvalidRequestError) -> None:
-        self.error = error
+    def __init__(self, why: str) -> None:
+        self.why = why
 
 
 class Comparison(Condition):
@@ -237,7 +237,7 @@ def remembered(function: Callable[P, Condition]) -> Callable[P, Condition]:
         try:
             return function(*args, **kwargs)
         except InvalidRequestError as error:
-            return Refused(error)
+            return Refused(error.message)
 
     return cast("Callable[P, Condition]", call)
 
@@ -383,7 +383,7 @@ def tree(name: str, conditions: tuple[Union[Condition, str], ...], on: str | Non
 
 def _child(condition: Any, name: str) -> Condition:
     if isinstance(condition, Refused):
-        raise condition.error
+        raise InvalidRequestError(condition.why)
     if isinstance(condition, Condition):
         return condition
     if not isinstance(condition, str):

@@ -58,7 +58,7 @@ class Pages(Iterator["AeroDBResponse[list[RowT]]"]):
         try:
             self._query = query if query.refused is not None else self._prepared(query)
         except InvalidRequestError as error:
-            self._query = query._replace(refused=error)
+            self._query = query._replace(refused=error.message)
         self._place = _Place(query.limit, query.offset or 0)
         self._repetition = Repetition()
 
@@ -95,7 +95,7 @@ class Pages(Iterator["AeroDBResponse[list[RowT]]"]):
         # What was fetched counts only once it is here: a step that was interrupted is made again.
         response, place = yield from work(self._fetch)
         self._place = place
-        if response.data and self._key is None:
+        if response.data and self._key is None and _told_apart(response.data):
             try:
                 self._repetition.check(response.data)
             except SelfDBError as error:
@@ -148,10 +148,13 @@ class Pages(Iterator["AeroDBResponse[list[RowT]]"]):
         """The key of the last of ``rows`` as text."""
         name = values.unquoted(key)
         raw = rows if isinstance(rows[0], dict) else answer.json()
+        before: Any = None
         for row in raw:
             if row.get(name) is None:
-                why = "is null in a row" if name in row else "is missing in a row"
-                raise problem("VALIDATION_ERROR", f"the key {key} {why}; it must be NOT NULL and selected")
+                raise problem("VALIDATION_ERROR", f"the key {key} is null or missing in a row; it must be NOT NULL")
+            if row[name] == before:
+                raise problem("VALIDATION_ERROR", f"the key {key} is the same in two rows; it must be unique")
+            before = row[name]
         last = raw[-1][name]
         if isinstance(last, float):  # which may have lost digits of what the server wrote
             last = json.loads(answer.content, parse_float=str)[-1][name]
@@ -159,6 +162,12 @@ class Pages(Iterator["AeroDBResponse[list[RowT]]"]):
         if text == self._place.last:
             raise answer.unusable(f"to {key}=gt.… ends with the same row again")
         return text
+
+
+def _told_apart(rows: list[Any]) -> bool:
+    """Whether the rows of a page have ids by which a page that comes again is known: several, each another."""
+    ids = [repr(row.get("id") if isinstance(row, dict) else getattr(row, "id", None)) for row in rows]
+    return len(ids) > 1 and len(set(ids)) == len(ids)
 
 
 class RowStream(Iterator[RowT]):

@@ -43,7 +43,7 @@ class Query(NamedTuple):
     head: bool = False
     rows: str = "many"
     all_rows: bool = False
-    refused: Optional[InvalidRequestError] = None
+    refused: Optional[str] = None
 
     # Steps. Each raises `InvalidRequestError` for a wrong argument.
 
@@ -60,7 +60,7 @@ class Query(NamedTuple):
     def where(self, condition: Condition) -> Query:
         """With one more condition."""
         if isinstance(condition, Refused):
-            raise condition.error
+            raise InvalidRequestError(condition.why)
         return self._replace(conditions=(*self.conditions, condition))
 
     def ordered(self, column: str, ascending: bool, nulls_first: bool | None, on: str | None) -> Query:
@@ -156,9 +156,15 @@ def _indivisible(query: Query) -> str:
         return "order()"
     if query.offset is not None:
         return "offset() or range()"
-    if query.rows != "many":
+    if query.rows != "many" and not query.head:
         return "single() or maybe_single()"
-    return "an aggregate in select()" if "()" in (query.select or "") else ""
+    return "an aggregate in select()" if _aggregates(query.select or "") else ""
+
+
+def _aggregates(select: str) -> bool:
+    """Whether rows are put together; ``count`` alone is an old way to say ``count()``."""
+    named = (item.partition("::")[0].rpartition(":")[2] for item in _items(select))
+    return "()" in select or "count" in named
 
 
 def too_long(length: int, why: str = "") -> InvalidRequestError:

@@ -6,11 +6,12 @@ import re
 from collections.abc import Callable
 from typing import Any, Generic, NoReturn, Optional, TypeVar
 
+from ..exceptions import InvalidRequestError
 from .calls import LONGEST_LINE, Answer, Calls, Refused, problem
 from .envelope import AeroDBResponse
 from .query import Query, pieces, query_string
 from .rows import RowReader, total_of
-from .writes import Write, check_unlimited
+from .writes import Write, check_returned, check_unlimited
 
 __all__ = ["Table"]
 
@@ -44,11 +45,9 @@ class Table(Generic[RowT]):
         :raises SelfDBError: if it is refused, here or there.
         """
         self.check(query)
-        if query.head:
-            answer = self._get(query, query_string(query.parameters()), "HEAD")
-            return AeroDBResponse(None, None, total_of(answer.headers.get("Content-Range")), answer.status)
-        if query.rows != "many":
-            return self._one(query, lambda: self._get(query, query_string(query.parameters())))
+        if query.rows != "many" and not query.head:
+            ((_, text),) = pieces(query, self._room)
+            return self._one(query, lambda: self._get(query, text))
         return self._many(query)
 
     def check(self, query: Query) -> None:
@@ -57,7 +56,7 @@ class Table(Generic[RowT]):
         :raises InvalidRequestError: that of the first one.
         """
         if query.refused is not None:
-            raise query.refused.with_traceback(None)
+            raise InvalidRequestError(query.refused)
 
     def _get(self, query: Query, text: str, method: str = "GET") -> Answer:
         headers = self.calls.profile(method)
@@ -75,20 +74,25 @@ class Table(Generic[RowT]):
         answer = self._get(query, query_string(query.parameters()))
         return answer, self.reader.many(answer) or []
 
+    @property
+    def _room(self) -> int:
+        """Bytes for the query of a read."""
+        return LONGEST_LINE - len(f"HEAD {self.calls.transport.base.prefix}{self.path} HTTP/1.1\r\n")
+
     def _many(self, query: Query) -> AeroDBResponse[Any]:
-        room = LONGEST_LINE - len(f"GET {self.calls.transport.base.prefix}{self.path} HTTP/1.1\r\n")
         rows: Optional[list[RowT]] = None
         total: int | None = None
         answer: Optional[Answer] = None
-        for part, text in pieces(query, room):
+        for part, text in pieces(query, self._room):
             if answer is not None and query.limit is not None:
                 left = query.limit - len(rows or ())
                 if left <= 0 and query.counted is None:
                     break
                 text = query_string(part.limited(max(0, left), None).parameters())
-            answer = self._get(part, text)
-            found = self.reader.many(answer)
-            rows = found if rows is None else rows + (found or [])
+            answer = self._get(part, text, "HEAD" if query.head else "GET")
+            if not query.head:
+                found = self.reader.many(answer)
+                rows = found if rows is None else rows + (found or [])
             counted = total_of(answer.headers.get("Content-Range"))
             total = counted if total is None else total + (counted or 0)
         assert answer is not None  # there is one part at least
@@ -114,6 +118,7 @@ class Table(Generic[RowT]):
         self.check(query)
         check_unlimited(query, call)
         wanted = write(query)
+        check_returned(query, wanted)
         if query.rows == "many":
             answer = self._send(query, wanted)
             rows: list[RowT] = []

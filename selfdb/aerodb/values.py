@@ -20,7 +20,11 @@ __all__ = ["array", "checked", "elements", "encoded", "like_literal", "listed", 
 _SAFE = "!$'()*,:@/"
 """What may stand in a query as it is, beside letters, digits and ``-._~``; ``+`` may not, it stands for a blank."""
 
-_SPECIAL = frozenset(',.:()"\\{}')
+_AS_IT_IS = re.compile(r"[A-Za-z0-9._~!$'()*,:@/-]*\Z")
+"""What has nothing to encode, told faster than by encoding it."""
+
+_QUOTED = re.compile(r"""[,.:()"\\{}\s\0-\x1f]""")
+_CONTROL = re.compile(r"[\0-\x1f\x7f-\x9f]")
 
 _PLAIN_DIGITS = 400
 """Digits up to which a ``Decimal`` is written without an exponent; PostgreSQL reads both."""
@@ -28,7 +32,7 @@ _PLAIN_DIGITS = 400
 
 def encoded(text: str) -> str:
     """``text`` for a query string."""
-    return quote(text, safe=_SAFE)
+    return text if _AS_IT_IS.match(text) else quote(text, safe=_SAFE)
 
 
 def checked(text: str, what: str) -> str:
@@ -59,7 +63,7 @@ def name(value: Any, what: str) -> str:
         raise InvalidRequestError(f"{what} must not be empty")
     if value in (".", ".."):
         raise InvalidRequestError(f"{what} must not be {value!r}")
-    if any(ord(character) < 32 or 127 <= ord(character) < 160 for character in value):
+    if _CONTROL.search(value):
         raise InvalidRequestError(f"{what} must not contain control characters")
     return checked(value, what)
 
@@ -114,11 +118,7 @@ def _number(value: Any, what: str) -> str:
 
 def quoted(text: str) -> str:
     """``text`` as it stands inside ``in.(…)``, ``or=(…)`` and ``and=(…)``: in quotes where it has to be."""
-    if text.isalnum() and text.isascii():  # nearly all
-        return text
-    if text and not any(c in _SPECIAL or c.isspace() or ord(c) < 32 for c in text):
-        return text
-    return in_quotes(text)
+    return text if text and not _QUOTED.search(text) else in_quotes(text)
 
 
 def in_quotes(text: str) -> str:
@@ -143,11 +143,15 @@ def listed(texts: Iterable[str]) -> str:
 def elements(values: Any, what: str) -> tuple[Any, ...]:
     """The values of a list, a tuple, a set or any other iterable.
 
-    :raises InvalidRequestError: for text and mappings, which are one value each, and for what is no iterable.
+    :raises InvalidRequestError: for text and mappings, which are one value each, for what is no iterable, and for one
+        that fails.
     """
     if isinstance(values, (str, bytes, bytearray, Mapping)) or not isinstance(values, Iterable):
         raise InvalidRequestError(f"{what} must be a list of values, not {type(values).__name__}")
-    return tuple(values)
+    try:
+        return tuple(values)
+    except Exception as error:  # noqa: BLE001 - theirs, whatever it is
+        raise InvalidRequestError(f"{what}: reading the values failed with {type(error).__name__}") from None
 
 
 def array(value: Any, what: str) -> str:

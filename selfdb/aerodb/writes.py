@@ -11,7 +11,7 @@ from ..core.namespace import mapping_of
 from ..exceptions import InvalidRequestError
 from .query import Query, columns_named, counting, joined_names
 
-__all__ = ["Write", "changed_row", "check_inserting", "check_unlimited", "inserted_rows"]
+__all__ = ["Write", "changed_row", "check_inserting", "check_returned", "check_unlimited", "inserted_rows"]
 
 RETURNING = ("representation", "minimal", "headers-only")
 
@@ -95,6 +95,15 @@ def check_unlimited(query: Query, call: str) -> None:
         raise InvalidRequestError(f"{call} knows no limit(), offset() or range(): choose its rows by filters")
     if query.head:
         raise InvalidRequestError(f"{call} has no head=True: use returning='minimal' with count=...")
+
+
+def check_returned(query: Query, write: Write) -> None:
+    """Return if what comes back is what the query asks for.
+
+    :raises InvalidRequestError: if it is nothing where one row is asked for.
+    """
+    if query.rows != "many" and write.returning != RETURNING[0]:
+        raise InvalidRequestError(f"single() and maybe_single() need returning={RETURNING[0]!r}")
 
 
 def check_inserting(query: Query, call: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Callable, Dict, Iterator
 
 import pytest
 
-from tests.aerodb import clients
+from selfdb.aerodb import AeroDBClient
 from tests.aerodb.services import aero, client_for, client_of_aero, signed_in  # noqa: F401 - fixtures
 from tests.conftest import unavailable
 from tests.servers import postgrest
@@ -90,7 +90,7 @@ def capped(_servers: Dict[str, PostgRest], sql: Callable[..., Any]) -> PostgRest
 @pytest.fixture
 def db(rest: PostgRest) -> Iterator[Any]:
     """A client of it."""
-    with clients.open_client(rest.url) as client:
+    with AeroDBClient(rest.url) as client:
         yield client
 
 
@@ -98,4 +98,4 @@ def db(rest: PostgRest) -> Iterator[Any]:
 def client_of() -> Iterator[Callable[..., Any]]:
     """``client_of(url, **options)``: a further client, closed behind the test."""
     with contextlib.ExitStack() as stack:
-        yield lambda *arguments, **options: stack.enter_context(clients.open_client(*arguments, **options))
+        yield lambda *arguments, **options: stack.enter_context(AeroDBClient(*arguments, **options))

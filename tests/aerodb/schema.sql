@@ -47,6 +47,7 @@ INSERT INTO numbers SELECT n, 'number ' || n, n + 0.12345678901234567890 FROM ge
 CREATE TABLE nullable (id int, label text);
 INSERT INTO nullable VALUES (1, 'a'), (2, 'b'), (NULL, 'c');
 CREATE TABLE growing (id int PRIMARY KEY);
+CREATE TABLE many (id int PRIMARY KEY, label text NOT NULL);
 
 -- For those who may not.
 CREATE TABLE secrets (id int PRIMARY KEY);

@@ -383,7 +383,7 @@ def test_names_of_tables_are_checked(db: Any, rest: PostgRest, table: Any, verb:
     query = db.from_(table).all_rows()
     if verb == "stream":
         stream = query.stream()
-        with pytest.raises(Exception, match="table|bytes"):
+        with pytest.raises(Exception, match=r"table|bytes"):
             next(stream)
         assert stream.error.code == "VALIDATION_ERROR"
         assert rest.requests == []

@@ -292,10 +292,11 @@ class _Handler(BaseHTTPRequestHandler):
         lines = [f"HTTP/1.1 {status} Proxied"]
         names = {name.lower() for name in headers}
         lines += [f"{name}: {value}" for name, value in headers.items()]
-        if status != 204 and not names & {"content-length", "transfer-encoding"}:
+        if status != 204 and self.command != "HEAD" and not names & {"content-length", "transfer-encoding"}:
             lines.append(f"Content-Length: {len(content)}")
         whole = "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n"
         self.wfile.write(whole if self.command == "HEAD" else whole + content)
+        self.close_connection = self.close_connection or self.command == "HEAD"  # as PostgREST
 
     def _forward(self, request: Seen, target: str) -> Reply:
         if self._upstream is None:
@@ -305,6 +306,8 @@ class _Handler(BaseHTTPRequestHandler):
         with self._upstream.getresponse() as answer:
             content = answer.read()
             dropped = ("transfer-encoding", "connection", "date", "content-length")
+            if request.method == "HEAD":  # behind which PostgREST ends the connection without a word
+                self._upstream.close()
             kept = {name: value for name, value in answer.getheaders() if name.lower() not in dropped}
             return answer.status, kept, content
 
