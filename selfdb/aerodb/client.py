@@ -221,7 +221,7 @@ def _check_https(bases: Mapping[str, BaseURL], require: Any) -> None:
     warnings.warn(
         f"{open_ones[0]} is plain http, so that everybody on the way can read keys and tokens; use https",
         UserWarning,
-        stacklevel=4,
+        stacklevel=3,
     )
 
 

@@ -311,7 +311,7 @@ class _Connection:
 
     def received(self, messages: Sequence[Message]) -> bool:
         """Messages came."""
-        came = [(frames.decode(_bytes(data)), len(data)) for opcode, data in messages if opcode == TEXT]
+        came = [(frames.decode(data), len(data)) for opcode, data in messages if opcode == TEXT]
         due = False
         with self._client._lock:
             if self._asked:
@@ -367,10 +367,6 @@ class _Connection:
             return After.LATER
         self._renewed = True
         return After.LATER if fresh is None or fresh.access == token else After.AT_ONCE
-
-
-def _bytes(data: Any) -> bytes:
-    return data.encode("utf-8", "surrogatepass") if isinstance(data, str) else bytes(data)
 
 
 def _check_name(name: Any) -> None:
