@@ -69,12 +69,14 @@ class Answer(NamedTuple):
 
     :ivar headers: by name in any case.
     :ivar from_cache: whether the offline cache gave it.
+    :ivar wrote: whether it is the answer to something that changes things.
     """
 
     status: int
     headers: Mapping[str, str]
     content: bytes
     from_cache: bool = False
+    wrote: bool = False
 
     def __repr__(self) -> str:
         return f"<Answer {self.status}, {len(self.content)} bytes>"  # which may be tokens
@@ -93,7 +95,9 @@ class Answer(NamedTuple):
 
     def unusable(self, why: str) -> AeroDBRequestError:
         """An error for an answer that says success and cannot be used, such as one that ``is not JSON``."""
-        return problem("INVALID_RESPONSE", f"the answer {why}; is url the address of the API itself?", self.status)
+        raised = problem("INVALID_RESPONSE", f"the answer {why}; is url the address of the API itself?", self.status)
+        raised.may_have_been_applied = self.wrote
+        return raised
 
 
 def problem(code: str, message: str, status: int | None = None) -> AeroDBRequestError:
@@ -296,7 +300,8 @@ class Calls:
 
     def _exchange(self, request: Request) -> Answer:
         response = self.transport.exchange(request)
-        return Answer(response.status_code, response.headers, response.content)
+        wrote = request.method not in _WITHOUT_EFFECT
+        return Answer(response.status_code, response.headers, response.content, wrote=wrote)
 
     def enveloped(self, work: Callable[[], AeroDBResponse[T]]) -> AeroDBResponse[T]:
         """What ``work`` returns, or an envelope of the error that it raises; see :meth:`error_of`.

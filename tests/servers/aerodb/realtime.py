@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import socket
 import threading
 import time
 from typing import Any, Callable, Dict, List, Optional
@@ -86,7 +87,8 @@ class AeroRealtime:
 
     def drop(self) -> None:
         """Close the newest connection without a word."""
-        self.live.peer.close()
+        with contextlib.suppress(OSError):
+            self.live.peer.sock.shutdown(socket.SHUT_RDWR)
 
     def _handle(self, peer: Peer) -> None:
         status = self.refuse.pop(0) if self.refuse else 0
