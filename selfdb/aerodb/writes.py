@@ -9,6 +9,7 @@ from ..core.arguments import choice, flag
 from ..core.encoding import encode_json
 from ..core.namespace import mapping_of
 from ..exceptions import InvalidRequestError
+from . import values
 from .query import Query, columns_named, counting, joined_names
 
 __all__ = ["Write", "changed_row", "check_inserting", "check_returned", "check_unlimited", "inserted_rows"]
@@ -62,7 +63,9 @@ def changed_row(data: Any) -> Mapping[str, Any]:
 
     :raises InvalidRequestError: if it is no mapping, model or dataclass.
     """
-    return dict(_mapping(data, "data"))
+    row = dict(_mapping(data, "data"))
+    _columns_of([row])
+    return row
 
 
 def inserted_rows(
@@ -72,18 +75,32 @@ def inserted_rows(
 
     :raises InvalidRequestError: if ``data`` is neither a row nor a list of rows.
     """
-    body: Any
-    if isinstance(data, (list, tuple)):
-        body = [dict(_mapping(row, f"data[{number}]")) for number, row in enumerate(data)]
+    several = isinstance(data, (list, tuple))
+    if several:
+        rows = [dict(_mapping(row, f"data[{number}]")) for number, row in enumerate(data)]
     else:
-        body = dict(_mapping(data, "data"))
+        rows = [dict(_mapping(data, "data"))]
+    body = rows if several else rows[0]
     wishes = ("missing=default",) if flag(missing_default, "missing_default") else ()
+    named = _columns_of(rows)
     if columns is not None:
         return body, wishes, (("columns", columns_named(columns, "columns")),)
-    if isinstance(body, list) and any(row.keys() != body[0].keys() for row in body):
+    if any(len(row) != len(named) for row in rows):
         # The server refuses rows that differ, unless it is told which columns there are.
-        return body, wishes, (("columns", joined_names(list(dict.fromkeys(name for row in body for name in row)))),)
+        return body, wishes, (("columns", joined_names(named)),)
     return body, wishes, ()
+
+
+def _columns_of(rows: list[dict[str, Any]]) -> list[str]:
+    """The columns that any of ``rows`` has, as they come.
+
+    :raises InvalidRequestError: if one could be none.
+    """
+    names: dict[str, None] = {}
+    for row in rows:
+        if row.keys() != names.keys():
+            names.update(dict.fromkeys(row))
+    return [values.name(name, "the name of a column in data") for name in names]
 
 
 def check_unlimited(query: Query, call: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 from tests import soak
 from tests.servers.postgrest import PostgRest
 
-ROWS = soak.amount("SELFDB_STREAM_ROWS", here=20_000, long=1_000_000)
+ROWS = soak.amount("SELFDB_STREAM_ROWS", here=9_000, long=1_000_000)
 PAGE = 500
 SLACK = 512 * 1024
 """Bytes: less than a page of these rows takes."""

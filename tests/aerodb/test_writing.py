@@ -160,6 +160,15 @@ def test_c057_other_data_are_refused(db: Any, rest: PostgRest, verb: str, data: 
     invalid(rest, getattr(db.from_("users").all_rows(), verb)(data))
 
 
+@pytest.mark.parametrize("name", ["", " ", ".", "..", "a\n", "a\0", "a\ud800"])
+@pytest.mark.parametrize("verb", ["insert", "upsert", "update"])
+def test_c057_names_of_columns_are_checked(db: Any, rest: PostgRest, verb: str, name: str) -> None:
+    query = db.from_("users").all_rows()
+    invalid(rest, getattr(query, verb)({"age": 1, name: 1}))
+    if verb != "update":
+        invalid(rest, getattr(query, verb)([{"age": 1}, {name: 1}]))
+
+
 @pytest.mark.parametrize("data", [[], [{"age": 1}]])
 def test_c057_a_list_is_no_update(db: Any, rest: PostgRest, data: Any) -> None:
     invalid(rest, db.from_("users").eq("id", 1).update(data))
@@ -245,6 +254,22 @@ def test_c059_a_model_changes_what_was_set(db: Any, rest: PostgRest) -> None:
 def test_c059_maybe_single_of_nothing(db: Any) -> None:
     response = db.from_("users").eq("id", 99).maybe_single().update({"age": 1})
     assert (response.data, response.error) == (None, None)
+
+
+@pytest.mark.parametrize("verb", ["update", "delete"])
+@pytest.mark.parametrize("step", ["single", "maybe_single"])
+def test_c059_two_rows_for_single_change_nothing(db: Any, sql: Sql, verb: str, step: str) -> None:
+    before = people(sql)
+    query = getattr(db.from_("users").in_("id", [5, 6]), step)()
+    error = refused(query.delete() if verb == "delete" else query.update({"age": 1}))
+    assert (error.status, error.code) == (406, "PGRST116")
+    assert people(sql) == before
+
+
+@pytest.mark.parametrize("verb", ["update", "delete"])
+def test_c059_one_row_comes_back_as_itself(db: Any, sql: Sql, verb: str) -> None:
+    query = db.from_("users").select("id").eq("id", 5).single()
+    assert rows(query.delete() if verb == "delete" else query.update({"age": 1})) == {"id": 5}
 
 
 def test_c059_order_is_not_sent(db: Any, rest: PostgRest) -> None:
