@@ -25,8 +25,9 @@ __all__ = ["Renewer", "Transport"]
 Renewer = Callable[["Transport", str, Deadline], Tokens]
 """Exchanges a refresh token for a new pair over the transport that needs it, within a deadline."""
 
-MOST_HEADS = 32
-"""Kinds of calls whose lines are kept at the ready; what an API asks for in headers is one of few things."""
+
+MAX_HEADS = 64
+"""Sets of headers of calls whose lines are kept."""
 
 
 class Transport:
@@ -62,7 +63,8 @@ class Transport:
         self.lifeline = lifeline or pool.lifeline
         self.refusals = refusals
         self.headers = {"Accept": "application/json", **options.headers, **identity}
-        self._heads: tuple[Lane | None, dict[tuple[tuple[str, str], ...], str | None]] = None, {}
+        self._lines: tuple[Lane, str | None] | None = None
+        self._more_lines: dict[tuple[tuple[str, str], ...], tuple[Lane, str | None]] = {}
 
     def exchange(self, request: Request, deadline: Deadline | None = None) -> Response:
         """Send ``request``, as often as is right, and return the whole answer.
@@ -96,25 +98,30 @@ class Transport:
             Deadline(self.options.deadline, self.pool.clock),
         )
 
-    def lane(self, headers: Mapping[str, str] | None = None) -> tuple[Lane, str] | None:
+    def lane(self, more: Mapping[str, str] | None = None) -> tuple[Lane, str] | None:
         """The short way for plain calls, if it is free, and the lines that stand in the head of each of them.
 
-        :param headers: of this kind of call, beside those of all.
+        :param more: headers of the call's own.
         """
         lane = self.pool.lane(self.base)
         if lane is None:
             return None
-        of, heads = self._heads
-        if of is not lane:  # another one after a fork
-            of, heads = self._heads = lane, {}
-        kind = tuple(headers.items()) if headers else ()
-        try:
-            lines = heads[kind]
-        except KeyError:
-            lines = lane.lines({**self.headers, **(headers or {})})
-            if len(heads) < MOST_HEADS:  # a header that is another one in every call is not worth to be kept
-                heads[kind] = lines
-        return None if lines is None else (lane, lines)
+        if more:
+            return self._lane_with(lane, more)
+        known = self._lines
+        if known is None or known[0] is not lane:  # another one after a fork
+            known = self._lines = lane, lane.lines(self.headers)
+        return None if known[1] is None else (lane, known[1])
+
+    def _lane_with(self, lane: Lane, more: Mapping[str, str]) -> tuple[Lane, str] | None:
+        key = tuple(more.items())
+        known = self._more_lines.get(key)
+        if known is None or known[0] is not lane:
+            known = lane, lane.lines({**self.headers, **more})
+            if len(self._more_lines) >= MAX_HEADS:  # they seem to be others every time
+                self._more_lines.clear()
+            self._more_lines[key] = known
+        return None if known[1] is None else (lane, known[1])
 
     def secrets(self) -> tuple[str, ...]:
         """What must never be shown."""
