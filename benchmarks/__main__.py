@@ -11,6 +11,7 @@ NAMES = (
     "cron",
     "latency",
     "mutants",
+    "postgrest",
     "realtime",
     "report",
     "server",

@@ -19,6 +19,9 @@ HERE = Path(__file__).parent
 SDK = "sdk-0.0.5"
 """The published asynchronous SDK, whose package bears the name of this one, so that it needs an environment."""
 
+POSTGREST = "postgrest"
+"""postgrest-py, as the package index calls it."""
+
 BARE = "bare"
 """What this client stands on and nothing else, as its users install it; an environment for work adds to every start."""
 
@@ -27,6 +30,7 @@ RELEASES = {
     "aiohttp": ("aiohttp",),
     SDK: ("selfdb==0.0.5",),
     "websockets": ("websockets",),
+    POSTGREST: ("postgrest",),
     BARE: ("requests>=2.32.3", "urllib3>=2.6", "pydantic>=2.8", "websocket-client>=1.9"),
 }
 """What each peer has installed, in an environment of its own."""

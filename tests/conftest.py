@@ -12,6 +12,7 @@ from typing import Any, Callable, Dict, Generator, Iterator, List, NamedTuple, O
 import pytest
 
 from tests import pace, support
+from tests.servers import postgrest
 from tests.servers.clock import FakeClock
 from tests.servers.postgres import PostgresCluster, PostgresUnavailable
 from tests.servers.replies import ReplyServer
@@ -77,6 +78,18 @@ def start_postgres(_clusters: List[PostgresCluster]) -> Callable[[], PostgresClu
 @pytest.fixture(scope="session")
 def postgres(start_postgres: Callable[[], PostgresCluster]) -> PostgresCluster:
     return start_postgres()
+
+
+@pytest.fixture(scope="session")
+def postgrest_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """PostgREST itself, installed once for the run, whichever process is the first to want it."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    try:
+        return postgrest.install(shared / "postgrest")
+    except postgrest.PostgrestUnavailable as error:
+        unavailable(str(error))
+        raise
 
 
 # The embedded server

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol, Union
 
-from ..exceptions import APIConnectionError, InvalidRequestError, NotFoundError, ResponseTooLargeError, SelfDBError
+from ..exceptions import APIConnectionError, InvalidRequestError, ResponseTooLargeError, SelfDBError
 from .arguments import whole_number
 from .call import away
 from .clock import Deadline
@@ -211,7 +211,7 @@ class Download:
             stream = self._open(headers)
         except SelfDBError as refused:
             # 416: there is nothing behind what came, so it cannot be the same object.
-            if refused.status_code == 416 or isinstance(refused, NotFoundError):
+            if refused.status_code in (404, 416):
                 raise _Changed from refused
             raise
         span = re.match(_CONTENT_RANGE, stream.headers.get("Content-Range", ""))

@@ -16,6 +16,7 @@ from ..exceptions import (
     APIConnectionError,
     APITimeoutError,
     AuthenticationError,
+    ClientClosedError,
     RedirectError,
     ResponseTooLargeError,
     SelfDBError,
@@ -25,8 +26,9 @@ from .clock import Deadline
 from .framing import check_coding, check_complete
 from .http import Bounds
 from .lane import METHODS, Answer, PlainAnswer
-from .messages import connection_error, error_for_answer, hint_for
+from .messages import connection_error
 from .redaction import redact
+from .refusals import Refusal
 from .request import Request
 from .response import Response
 from .retry import Failure, RetryBudget, may_repeat, parse_retry_after
@@ -57,7 +59,6 @@ _REDIRECTS_KEEPING_METHOD = frozenset({307, 308})
 _REDIRECTS_TO_GET = frozenset({301, 302, 303})
 _REDIRECTS_AFTER_A_WRITE = frozenset({302, 303})
 """How many a server answers a write that it has done: see there what came of it."""
-_GATEWAY_FAILURES = frozenset({502, 503, 504})
 
 
 Reader = Callable[["Exchange", Answer], T]
@@ -121,7 +122,7 @@ class Exchange:
                 continue
             if refusal is None:
                 self._redirect(answer)
-            elif not (answer.status_code == 401 and self._renew(tokens)):
+            elif not (answer.status_code == 401 and self._renew(tokens, refusal)):
                 try:
                     self._refused(answer, refusal)
                 finally:
@@ -175,14 +176,9 @@ class Exchange:
     def _send_shortly(self, tokens: Tokens | None) -> Answer | None:
         """The answer of the short way; ``None``, and nothing was sent, if this is no call for it."""
         request, transport = self.request, self.transport
-        if (
-            self._url is not None
-            or request.headers
-            or isinstance(request.body, Upload)
-            or request.method not in METHODS
-        ):
+        if self._url is not None or isinstance(request.body, Upload) or request.method not in METHODS:
             return None
-        way = transport.lane()
+        way = transport.lane(request.headers)
         if way is None:
             return None
         lane, lines = way
@@ -267,7 +263,7 @@ class Exchange:
                 raised.message += "; the request may have been applied, so look before you send it again"
         cost = RetryBudget.COST_OF_TIMEOUT if isinstance(raised, APITimeoutError) else RetryBudget.COST
         try:
-            if self.deadline.passed or not self._may_repeat(failure) or not self._waited(cost, None):
+            if self.deadline.passed or not self._may_repeat(failure) or not self._waited(cost, None, raised):
                 raise self._signed(raised) from error
         finally:
             # An error that its own traceback leads back to would hold the connection until the next collection.
@@ -289,10 +285,12 @@ class Exchange:
         content = self._error_body(answer)
         asked = parse_retry_after(answer.headers.get("Retry-After"), self.pool.clock.time())
         secrets = self.secrets()
-        error = error_for_answer(answer.status_code, content, asked, secrets, keep_body=self.request.keep_body)
+        held = bool(self._tokens)
+        error = self.transport.refusals.error(
+            Refusal(answer.status_code, answer.headers, content, asked, secrets, self.request, held)
+        )
         given = answer.headers.get("X-Request-ID")
         error.request_id = None if given is None else redact(given, secrets)
-        error.hint = hint_for(error, content, bearer=self.request.bearer, held=bool(self._tokens))
         return self._signed(error)
 
     def secrets(self) -> tuple[str, ...]:
@@ -303,12 +301,13 @@ class Exchange:
         """Return if the request may be tried again, after the wait before it; raise otherwise."""
         status = answer.status_code
         asked = parse_retry_after(answer.headers.get("Retry-After"), self.pool.clock.time())
-        if status == 429 and self.request.patient:
+        policy = self.transport.options.retry
+        if status in policy.unprocessed and self.request.patient:
             failure = Failure.RATE_LIMITED
         elif status == 409 and asked is not None and self._key is not None and self._retries:
             # Our own earlier attempt is still being done, and its outcome is ours to wait for.
             failure = Failure.AMBIGUOUS
-        elif status in _GATEWAY_FAILURES:
+        elif status in policy.statuses and (status != 429 or self.request.patient):
             failure = Failure.UNAVAILABLE
         else:
             failure = Failure.FINAL
@@ -317,30 +316,39 @@ class Exchange:
         if status >= 500:
             self._doubtful = self._doubtful or self.request.writes
         try:
-            if not self._may_repeat(failure) or not self._waited(RetryBudget.COST, asked):
+            if not self._may_repeat(failure) or not self._waited(RetryBudget.COST, asked, error):
                 raise error
         finally:
             del error
 
     def _may_repeat(self, failure: Failure) -> bool:
+        policy = self.transport.options.retry
         acknowledged = self._key is not None and self.pool.acknowledges_keys
         return (
-            self._retries < self.transport.options.retry.max_retries
-            and may_repeat(failure, self.request.method, acknowledged)
+            self._retries < policy.max_retries
+            and may_repeat(failure, self.request.method, acknowledged, policy.methods)
             and (self.request.replayable or not self._body_touched())
         )
 
     def _body_touched(self) -> bool:
         return isinstance(self.request.body, Upload) and self.request.body.touched
 
-    def _waited(self, cost: int, asked: float | None) -> bool:
+    def _waited(self, cost: int, asked: float | None, error: SelfDBError) -> bool:
         """Sleep before the next attempt; false, at once, if there is no time or no budget for one."""
-        seconds = self.transport.options.retry.delay(self._retries) if asked is None else asked
+        policy = self.transport.options.retry
+        seconds = policy.wait(self._retries, asked)
         fits = self.deadline.allows(seconds) and (self.deadline.seconds is not None or seconds <= LONGEST_WAIT)
         if not fits or not self.pool.budget.take(cost):
             return False
         self._retries += 1
         self._spent += cost
+        if policy.on_retry is not None:
+            try:
+                policy.on_retry(self._attempts, self._signed(error), seconds)
+            except Exception:
+                log.exception("the callback that hears of retries failed")
+            finally:
+                del error  # as in `_refused`
         self.transport.lifeline.sleep(seconds)
         return True
 
@@ -348,6 +356,7 @@ class Exchange:
         """Go on at the address that ``answer`` names if that is safe; raise otherwise."""
         refusal = self._follow(answer)
         if refusal is not None:
+            refusal.status_code = answer.status_code
             try:
                 raise self._signed(refusal)
             finally:
@@ -402,10 +411,12 @@ class Exchange:
         if tokens is not None and tokens.refresh is not None and transport.keeper.expires_within(30.0):
             self._newer_than(tokens)
 
-    def _renew(self, tokens: Tokens | None) -> bool:
-        """Whether a 401 for ``tokens`` is worth one more attempt, with a newer pair."""
-        transport = self.transport
+    def _renew(self, tokens: Tokens | None, refusal: SelfDBError) -> bool:
+        """Whether a 401 for ``tokens``, read as ``refusal``, is worth one more attempt, with a newer pair."""
+        transport, ways = self.transport, self.transport.refusals
         if tokens is None or self._renewed or transport.renewer is None or not self.request.renewable:
+            return False
+        if not ways.of_the_session(refusal):
             return False
         if not self.request.replayable:
             way_out = "log in" if tokens.refresh is None else "refresh the session"
@@ -417,9 +428,14 @@ class Exchange:
                 )
             )
         before = transport.keeper.renewals
-        fresh = self._newer_than(tokens)
+        try:
+            fresh = self._newer_than(tokens)
+        except SelfDBError as error:
+            if not ways.hides_failed_renewal or isinstance(error, ClientClosedError):
+                raise
+            return False
         # What another process fetched some time ago may have ended as well, and is worth a renewal then.
-        self._renewed = self._adopted or transport.keeper.renewals != before
+        self._renewed = self._adopted or ways.one_more_attempt or transport.keeper.renewals != before
         self._adopted = True
         return fresh is not None and fresh.access != tokens.access
 

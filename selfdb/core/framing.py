@@ -171,6 +171,9 @@ def settle(answer: Any) -> None:
             # It has no body whatever it says; what may still come is not to be taken for the next answer.
             del headers["Transfer-Encoding"]
             answer.chunked, answer.will_close = False, True
+        elif answer._method == "HEAD" and not chunked and length is None:
+            # Some servers, of which PostgREST is one, end the connection behind it without a word.
+            answer.will_close = True
         return
     if chunked:
         answer.chunked, answer.chunk_left, answer.length = True, None, None

@@ -9,8 +9,9 @@ import threading
 from collections.abc import Callable
 from datetime import timezone
 from email.utils import parsedate_to_datetime
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
+from ..exceptions import SelfDBError
 from .forks import renew_after_fork
 
 __all__ = ["SAFE_METHODS", "Failure", "RetryBudget", "RetryPolicy", "may_repeat", "parse_retry_after"]
@@ -29,16 +30,19 @@ class Failure(enum.Enum):
     FINAL = "trying again would not change the outcome"
 
 
-def may_repeat(failure: Failure, method: str, key_acknowledged: bool = False) -> bool:
+def may_repeat(
+    failure: Failure, method: str, key_acknowledged: bool = False, methods: frozenset[str] = SAFE_METHODS
+) -> bool:
     """Whether a request may be sent again after ``failure``.
 
     :param method: the HTTP method.
     :param key_acknowledged: the request carries an idempotency key and this server is known to honour them.
+    :param methods: those that may be sent again although they may have been processed.
     """
     if failure in (Failure.NOT_SENT, Failure.RATE_LIMITED):
         return True
     if failure in (Failure.AMBIGUOUS, Failure.UNAVAILABLE):
-        return method in SAFE_METHODS or key_acknowledged
+        return method in methods or key_acknowledged
     return False
 
 
@@ -50,16 +54,38 @@ class RetryPolicy(NamedTuple):
     :param cap: seconds; no ceiling grows above it.
     :param random: a source of floats in [0, 1); the wait is uniform below its ceiling ("full jitter"),
         because a crowd of clients that waits in step comes back in step.
+    :param growth: how many times as high the ceiling of a wait is as that of the one before.
+    :param spread: from and up to which part of its ceiling a wait is drawn.
+    :param unprocessed: statuses that say that nothing was done, so that any request may be sent again.
+    :param statuses: other statuses after which a request is sent again if that is safe.
+    :param methods: for which it is.
+    :param patience: seconds up to which a server's wish to wait is followed, where it is longer than the own wait;
+        ``None`` follows it as it stands, or not at all if it does not fit into the deadline.
+    :param on_retry: called before each wait with the number of attempts so far, the error and the seconds.
     """
 
     max_retries: int = 2
     base: float = 0.25
     cap: float = 8.0
     random: Callable[[], float] = random.random
+    growth: float = 2.0
+    spread: tuple[float, float] = (0.0, 1.0)
+    unprocessed: frozenset[int] = frozenset({429})
+    statuses: frozenset[int] = frozenset({502, 503, 504})
+    methods: frozenset[str] = SAFE_METHODS
+    patience: Optional[float] = None
+    on_retry: Optional[Callable[[int, SelfDBError, float], object]] = None
 
     def delay(self, retry: int) -> float:
         """Seconds to wait before retry number ``retry``, counted from 0."""
-        return self.random() * min(self.cap, self.base * 2.0 ** min(retry, 32))
+        low, high = self.spread
+        return (low + (high - low) * self.random()) * min(self.cap, self.base * self.growth ** min(retry, 32))
+
+    def wait(self, retry: int, asked: float | None) -> float:
+        """As ``delay``, for a server that asked for a wait of ``asked`` seconds, or for none."""
+        if asked is None:
+            return self.delay(retry)
+        return asked if self.patience is None else max(self.delay(retry), min(asked, self.patience))
 
 
 class RetryBudget:

@@ -11,7 +11,7 @@ import logging
 import math
 import threading
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..exceptions import APITimeoutError, ClientClosedError, SelfDBError
 from .call import shielded
@@ -21,7 +21,7 @@ from .lineage import Lineage
 from .stores import MemoryStore, SessionStore
 from .waits import Signal, finish, until
 
-__all__ = ["TokenKeeper", "Tokens", "binding_of", "expiry_of", "lifetime_of"]
+__all__ = ["TokenKeeper", "Tokens", "binding_of", "expiry_of", "lifetime_of", "subject_of"]
 
 
 log = logging.getLogger("selfdb.tokens")
@@ -66,14 +66,27 @@ def lifetime_of(access: str) -> float | None:
     return None if begun is None or end is None or end <= begun else end - begun
 
 
+def subject_of(access: str) -> str | None:
+    """Whose a JWT says that it is; ``None`` if it does not say. Nothing is verified."""
+    subject = _claims(access).get("sub")
+    return subject if isinstance(subject, str) and subject else None
+
+
 def _claim(access: str, name: str) -> float | None:
+    try:
+        moment = float(_claims(access)[name])
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
+    return moment if math.isfinite(moment) else None
+
+
+def _claims(access: str) -> dict[str, Any]:
     try:
         payload = access.split(".")[1]
         claims = json.loads(base64.urlsafe_b64decode(payload + "=="))  # as many as can be missing; more do no harm
-        moment = float(claims[name])
-    except (IndexError, KeyError, TypeError, ValueError, OverflowError, RecursionError):
-        return None
-    return moment if math.isfinite(moment) else None
+    except (IndexError, ValueError, RecursionError):
+        return {}
+    return claims if isinstance(claims, dict) else {}
 
 
 class _Flight:
@@ -106,9 +119,17 @@ class TokenKeeper:
 
     :param store: where the session is kept besides; in memory by default.
     :param binding: what a stored session must be bound to; a session of another server or key is ignored.
+    :param refusals: statuses with which the server says no to a refresh token for good.
     """
 
-    def __init__(self, store: SessionStore | None = None, binding: str = "", clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(
+        self,
+        store: SessionStore | None = None,
+        binding: str = "",
+        clock: Clock = SYSTEM_CLOCK,
+        refusals: frozenset[int] = _REFUSALS,
+    ) -> None:
+        self._refusals = refusals
         self._store: SessionStore = MemoryStore() if store is None else store
         self._binding = binding
         self._clock = clock
@@ -229,7 +250,7 @@ class TokenKeeper:
         except SelfDBError as error:
             if error.status_code in _NO_SUCH_ROUTE:
                 return None
-            if error.status_code not in _REFUSALS:
+            if error.status_code not in self._refusals:
                 raise
             fresh = None
         else:

@@ -12,6 +12,7 @@ from .lifeline import Lifeline
 from .options import CallOptions
 from .pool import Pool
 from .redaction import secret_headers
+from .refusals import ORDINARY, Refusals
 from .request import Request
 from .response import Response
 from .stream import Stream
@@ -25,6 +26,10 @@ Renewer = Callable[["Transport", str, Deadline], Tokens]
 """Exchanges a refresh token for a new pair over the transport that needs it, within a deadline."""
 
 
+MAX_HEADS = 64
+"""Sets of headers of calls whose lines are kept."""
+
+
 class Transport:
     """Makes exchanges for one user with one set of options. Immutable; may be shared by threads.
 
@@ -35,6 +40,7 @@ class Transport:
     :param options: time-outs, retries, headers.
     :param renewer: how to renew a session; ``None`` never renews one.
     :param lifeline: what ends this client; the pool's, or one derived from it.
+    :param refusals: how its server says no.
     """
 
     def __init__(
@@ -46,6 +52,7 @@ class Transport:
         options: CallOptions,
         renewer: Renewer | None = None,
         lifeline: Lifeline | None = None,
+        refusals: Refusals = ORDINARY,
     ) -> None:
         self.pool = pool
         self.base = base
@@ -54,8 +61,10 @@ class Transport:
         self.options = options
         self.renewer = renewer
         self.lifeline = lifeline or pool.lifeline
+        self.refusals = refusals
         self.headers = {"Accept": "application/json", **options.headers, **identity}
         self._lines: tuple[Lane, str | None] | None = None
+        self._more_lines: dict[tuple[tuple[str, str], ...], tuple[Lane, str | None]] = {}
 
     def exchange(self, request: Request, deadline: Deadline | None = None) -> Response:
         """Send ``request``, as often as is right, and return the whole answer.
@@ -89,14 +98,29 @@ class Transport:
             Deadline(self.options.deadline, self.pool.clock),
         )
 
-    def lane(self) -> tuple[Lane, str] | None:
-        """The short way for plain calls, if it is free, and the lines that stand in the head of each of them."""
+    def lane(self, more: Mapping[str, str] | None = None) -> tuple[Lane, str] | None:
+        """The short way for plain calls, if it is free, and the lines that stand in the head of each of them.
+
+        :param more: headers of the call's own.
+        """
         lane = self.pool.lane(self.base)
         if lane is None:
             return None
+        if more:
+            return self._lane_with(lane, more)
         known = self._lines
         if known is None or known[0] is not lane:  # another one after a fork
             known = self._lines = lane, lane.lines(self.headers)
+        return None if known[1] is None else (lane, known[1])
+
+    def _lane_with(self, lane: Lane, more: Mapping[str, str]) -> tuple[Lane, str] | None:
+        key = tuple(more.items())
+        known = self._more_lines.get(key)
+        if known is None or known[0] is not lane:
+            known = lane, lane.lines({**self.headers, **more})
+            if len(self._more_lines) >= MAX_HEADS:  # they seem to be others every time
+                self._more_lines.clear()
+            self._more_lines[key] = known
         return None if known[1] is None else (lane, known[1])
 
     def secrets(self) -> tuple[str, ...]:

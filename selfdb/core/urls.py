@@ -52,17 +52,18 @@ class BaseURL:
 
     :param url: ``http://`` or ``https://``, a host, perhaps a port and a path prefix (kept). Trailing
         slashes are dropped.
+    :param name: what the caller calls it, for messages.
     :raises InvalidRequestError: if it is empty, of another scheme, or has a user, a password, a query,
         a fragment, a backslash or white space.
     """
 
     __slots__ = ("origin", "prefix", "text")
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, name: str = "base_url") -> None:
         if not isinstance(url, str) or not url:
-            raise InvalidRequestError("base_url must be a URL such as https://api.example.com")
+            raise InvalidRequestError(f"{name} must be a URL such as https://api.example.com")
         if any(ord(character) <= 32 or ord(character) == 127 or character == "\\" for character in url):
-            raise InvalidRequestError("base_url must not contain blanks, backslashes or control characters")
+            raise InvalidRequestError(f"{name} must not contain blanks, backslashes or control characters")
         try:
             parts = urlsplit(url)
             self.origin = origin_of(url)
@@ -71,12 +72,12 @@ class BaseURL:
             url.encode()
         except ValueError:
             raise InvalidRequestError(
-                "base_url must be an absolute http or https URL such as https://api.example.com"
+                f"{name} must be an absolute http or https URL such as https://api.example.com"
             ) from None
         if "@" in parts.netloc:
-            raise InvalidRequestError("base_url must not contain a user or password; log in with auth.login() instead")
+            raise InvalidRequestError(f"{name} must not contain a user or password; log in with auth.login() instead")
         if parts.query or parts.fragment:
-            raise InvalidRequestError("base_url must have neither a query nor a fragment")
+            raise InvalidRequestError(f"{name} must have neither a query nor a fragment")
         self.prefix = parts.path.rstrip("/")
         self.text = f"{parts.scheme}://{parts.netloc}{self.prefix}"
 

@@ -112,8 +112,10 @@ class Link:
 
     :param protocol: see :class:`LinkProtocol`.
     :param connect_timeout: seconds for one attempt, look-up and handshake included.
-    :param steps: seconds before each attempt to reopen; from 1 s on 20 % more or less at random. They begin anew once a
-        connection has brought a message.
+    :param steps: seconds before each attempt to reopen. They begin anew once a connection has brought a message.
+    :param jitter: by which part of itself a step of 1 s and more may be shorter or longer.
+    :param trusting: whether the steps begin anew as soon as a connection stands: for servers that are silent until
+        there is something to tell. The first step has to be long enough for one that accepts and drops.
     :param on_state: called with each new state, in their order, on any thread, with a lock held: it must not wait.
     :param random: a source of floats in [0, 1).
     :param max_unsent: bytes that may wait to be sent.
@@ -128,6 +130,8 @@ class Link:
         *,
         connect_timeout: float = 10.0,
         steps: Sequence[float] = RECONNECT_STEPS,
+        jitter: float = 0.2,
+        trusting: bool = False,
         on_state: Callable[[LinkState], object] | None = None,
         random: Callable[[], float] = random.random,
         clock: Clock = SYSTEM_CLOCK,
@@ -137,6 +141,8 @@ class Link:
         self._protocol = protocol
         self._connect_timeout = connect_timeout
         self._steps = steps
+        self._jitter = jitter
+        self._trusting = trusting
         self._on_state = on_state
         self._random = random
         self._clock = clock
@@ -144,6 +150,7 @@ class Link:
         self._max_message = max_message
         self.last_message_at: float | None = None
         """When the server was heard of last, in seconds since the epoch."""
+        self._heard_at = 0.0
         self._run: _Run | None = None
         renew_after_fork(self)
         self._renew_in_child()
@@ -187,6 +194,18 @@ class Link:
     def _enqueue(self, outgoing: _Outgoing) -> None:
         self._unsent.append(outgoing)
         self._unsent_bytes += len(outgoing.frame)
+
+    def ping(self) -> None:
+        """Queue a ping of the WebSocket protocol, which any live server answers. Returns at once."""
+        frame = websocket.ABNF.create_frame(b"", PING).format()
+        with self._lock:
+            self._enqueue(_Outgoing(frame, False))
+        self.wake()
+
+    @property
+    def silence(self) -> float:
+        """Seconds since the server was heard of, or the connection stands, whichever is less."""
+        return self._clock.monotonic() - self._heard_at
 
     def wake(self) -> None:
         """Have the protocol's ``tick`` called soon."""
@@ -284,7 +303,7 @@ class Link:
                         log.debug("connection lost: %s", lost.error)
                         # One that is closed before it brought anything is no success: else a server that accepts and
                         # drops would be called a hundred times a second.
-                        if run.heard or run.drop is not None:
+                        if run.heard or run.drop is not None or self._trusting:
                             attempt = 0
                         self._lose(run, lost.error)
                     except _Stop:
@@ -297,7 +316,7 @@ class Link:
                         sock.close()
                 seconds = self._steps[min(attempt, len(self._steps) - 1)]
                 if seconds >= 1:
-                    seconds *= 0.8 + 0.4 * self._random()
+                    seconds *= 1.0 - self._jitter + 2.0 * self._jitter * self._random()
                 attempt += 1
                 self._pause(run, seconds)
         except _Stop:
@@ -352,6 +371,7 @@ class Link:
         decoder = FrameDecoder(self._max_message)
         with contextlib.closing(selectors.DefaultSelector()) as selector:
             run.selector = selector
+            self._heard_at = self._clock.monotonic()
             selector.register(run.waking, selectors.EVENT_READ)
             self._set_state(run, LinkState.CONNECTED)
             if not run.stopped.is_set():
@@ -432,7 +452,7 @@ class Link:
             raise _Lost(_broken(error)) from None
         if not data:
             raise _Lost(APIConnectionError("the server closed the connection"))
-        self.last_message_at = self._clock.time()
+        self.last_message_at, self._heard_at = self._clock.time(), self._clock.monotonic()
         try:
             messages = decoder.feed(data)
         except FrameError as error:

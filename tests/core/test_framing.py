@@ -174,6 +174,24 @@ def test_on_a_session_of_theirs_as_well(what: str, scripted: Scripted, connect: 
                 _fetch(transport, how)
 
 
+@pytest.mark.parametrize(
+    "head, connections", [(b"", 2), (b"Content-Length: 2\r\n", 1), (b"Transfer-Encoding: chunked\r\n", 1)]
+)
+def test_a_connection_is_not_kept_behind_a_head_that_says_no_length(
+    head: bytes, connections: int, scripted: Scripted, connect: Connect
+) -> None:
+    def serve(peer: Peer) -> None:
+        while True:
+            method = peer.read_request().method
+            peer.send(OK + (head + b"\r\n" if method == "HEAD" else TWO))
+
+    server = scripted(default=serve)
+    transport = connect(server, max_retries=0)
+    assert transport.exchange(Request("HEAD", "/")).content == b""
+    assert transport.exchange(GET).content == b"{}"
+    assert server.connections == connections
+
+
 @pytest.mark.parametrize("cut", range(len(CHUNKED), len(CHUNKED) + 6))
 def test_a_size_that_is_cut_off_is_no_size(cut: int, scripted: Scripted, connect: Connect) -> None:
     sent = CHUNKED + b"02\r\n{}\r\n0\r\n\r\n"

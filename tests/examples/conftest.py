@@ -6,18 +6,24 @@ import importlib.util
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
-from types import ModuleType
-from typing import Any, Callable, Dict, Iterator
+from types import ModuleType, SimpleNamespace
+from typing import IO, Any, Callable, Dict, Iterator, List
 
 import pytest
 
 from selfdb import SelfDB
+from tests.servers import postgrest
+from tests.servers.postgres import PostgresCluster
+from tests.servers.postgrest import PostgRest
 from tests.servers.process import free_port
 from tests.support import ADMIN_EMAIL, ADMIN_PASSWORD
 
 ROOT = Path(__file__).parents[2]
+TABLES = Path(__file__).with_name("rest.sql")
 SECONDS = 60.0
+LINE_SECONDS = 30.0
 
 
 class Reader:
@@ -30,7 +36,7 @@ class Reader:
         self.server = server
         self.home = home
         self.variables: Dict[str, str] = {
-            **{name: value for name, value in os.environ.items() if not name.startswith("SELFDB_")},
+            **{name: value for name, value in os.environ.items() if not name.startswith(("SELFDB_", "AERODB_"))},
             "PYTHONPATH": str(ROOT),
             "PYTHONWARNINGS": "error",
             "HOME": str(home),
@@ -65,6 +71,32 @@ class Reader:
         return done
 
 
+class Output:
+    """What a process writes, line by line as it comes."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self.lines: List[str] = []
+        self._stream = stream
+        self._came = threading.Condition()
+        self._thread = threading.Thread(target=self._read)
+        self._thread.start()
+
+    def _read(self) -> None:
+        for line in self._stream:
+            with self._came:
+                self.lines.append(line.rstrip("\n"))
+                self._came.notify_all()
+
+    def wait_for(self, line: str, *, after: int = 0) -> int:
+        """How many lines there were when ``line`` had come, at or behind place ``after``."""
+        with self._came:
+            assert self._came.wait_for(lambda: line in self.lines[after:], LINE_SECONDS), f"no {line!r} in {self.lines}"
+            return len(self.lines)
+
+    def join(self) -> None:
+        self._thread.join(LINE_SECONDS)
+
+
 @pytest.fixture(scope="session")
 def small_server(_shared_servers: Dict[str, Any]) -> Any:
     """The shared server on SQLite: which database stands behind it is nothing to an example."""
@@ -78,6 +110,50 @@ def reader(small_server: Any, tmp_path: Path) -> Reader:
     home = tmp_path / "home"
     home.mkdir()
     return Reader(small_server, home)
+
+
+@pytest.fixture(scope="session")
+def _rest_database(postgres: PostgresCluster) -> Iterator[str]:
+    with postgrest.database(postgres, TABLES.read_text(encoding="utf-8")) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def _rest(postgrest_program: Path, _rest_database: str) -> Iterator[PostgRest]:
+    with PostgRest(postgrest_program, _rest_database, role="web_reader") as server:
+        yield server
+
+
+@pytest.fixture
+def rest(_rest: PostgRest) -> Iterator[PostgRest]:
+    """PostgREST with the tables of ``rest.sql``, and the requests that it gets."""
+    _rest.clear()
+    yield _rest
+    _rest.instead = postgrest.nothing
+
+
+@pytest.fixture
+def sql(_rest_database: str) -> Iterator[Callable[..., Any]]:
+    """``sql(statement, *values)``: the rows that the statement gives in the database behind `rest`."""
+    import psycopg
+
+    with psycopg.connect(_rest_database, autocommit=True) as connection:
+
+        def execute(statement: str, *values: Any) -> Any:
+            cursor = connection.execute(statement.encode(), values or None)
+            return cursor.fetchall() if cursor.description else None
+
+        yield execute
+
+
+@pytest.fixture
+def rest_reader(rest: PostgRest, tmp_path: Path) -> Reader:
+    """A reader whose server is `rest`."""
+    home = tmp_path / "home"
+    home.mkdir()
+    reader = Reader(SimpleNamespace(url="", api_key=""), home)
+    reader.variables.update(AERODB_URL=rest.url, AERODB_KEY="key-of-the-reader")
+    return reader
 
 
 @pytest.fixture

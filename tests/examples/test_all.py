@@ -11,11 +11,13 @@ EXAMPLES = [
     "backup_folder.py",
     "cron_job.py",
     "fastapi_app.py",
+    "field_device.py",
     "flask_app.py",
     "flask_events.py",
     "import_csv.py",
     "order_board.py",
     "quickstart.py",
+    "station_report.py",
 ]
 
 

@@ -7,45 +7,18 @@ import pty
 import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
-from typing import IO, Any, Callable, Iterator, List
+from typing import Any, Callable, Iterator, List
 
 import pytest
 
 from selfdb import SelfDB
-from tests.examples.conftest import ROOT, Reader
+from tests.examples.conftest import ROOT, Output, Reader
 from tests.servers.process import free_port
 from tests.support import ADMIN_EMAIL, ADMIN_PASSWORD, Http
 
 BOARD = "order_board.py"
 SECONDS = 30.0
-
-
-class Output:
-    """What a process writes, line by line as it comes."""
-
-    def __init__(self, stream: IO[str]) -> None:
-        self.lines: List[str] = []
-        self._stream = stream
-        self._came = threading.Condition()
-        self._thread = threading.Thread(target=self._read)
-        self._thread.start()
-
-    def _read(self) -> None:
-        for line in self._stream:
-            with self._came:
-                self.lines.append(line.rstrip("\n"))
-                self._came.notify_all()
-
-    def wait_for(self, line: str, *, after: int = 0) -> int:
-        """How many lines there were when ``line`` had come, at or behind place ``after``."""
-        with self._came:
-            assert self._came.wait_for(lambda: line in self.lines[after:], SECONDS), f"no {line!r} in {self.lines}"
-            return len(self.lines)
-
-    def join(self) -> None:
-        self._thread.join(SECONDS)
 
 
 class Board:

@@ -81,6 +81,18 @@ LINES = (
     b"X-Bare: a\rb",
     b"X-Null: a\0b",
 )
+HEADERS = (
+    {},
+    {"Prefer": "return=minimal", "Accept-Profile": "api"},
+    {"accept": "text/csv"},
+    {"X-Odd": "t\xe4g"},
+    {"X-Empty": "", "Range": "bytes=0-9"},
+    {"content-type": "text/plain", "User-Agent": "other"},
+    {"connection": "close"},
+    {"Authorization": "Basic eA=="},
+)
+"""What a kind of call may want to say beside what all say."""
+
 CORK = getattr(socket, "TCP_CORK", getattr(socket, "TCP_NOPUSH", 0))
 INTERIM = (b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n")
 KEPT = ("exact", "exact, twice", "chunked", "shorter than it is")
@@ -154,6 +166,7 @@ def requests_made(draw: Any) -> Request:
         query,
         body,
         None if body is None else "application/json",
+        draw(st.sampled_from([None] * 4 + list(HEADERS))),
         idempotency_key=draw(st.sampled_from([None, None, "key-of-a-call"])) if method == "POST" else None,
     )
 

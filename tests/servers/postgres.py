@@ -62,7 +62,7 @@ def _version_key(text: str) -> float:
         return 0.0
 
 
-def _account() -> Optional[pwd.struct_passwd]:
+def account() -> Optional[pwd.struct_passwd]:
     """The account to run as: nobody but ourselves, unless we are root, which PostgreSQL refuses."""
     if os.geteuid() != 0:
         return None
@@ -109,7 +109,7 @@ class PostgresCluster:
     def start(self) -> None:
         """Make and start the cluster; raises `PostgresUnavailable` when the machine cannot have one."""
         initdb, postgres = find_program("initdb"), find_program("postgres")
-        self._account = _account()
+        self._account = account()
         # Not under pytest's own folder: that is 0700 and ours, and a socket's path is limited to 107 bytes.
         _sweep(Path(tempfile.gettempdir()))
         self._folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))

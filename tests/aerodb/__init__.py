@@ -1,0 +1,1 @@
+"""The wing for AeroDB and any PostgREST."""

@@ -1,0 +1,394 @@
+"""Rows that were read before, while the server cannot be reached."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+import threading
+from pathlib import Path
+from typing import Any, Callable, List
+
+import pytest
+
+from selfdb.aerodb import AeroDBClient, OfflineCache
+from selfdb.core.clock import Clock
+from tests.aerodb.services import EMAIL, KEY, PASSWORD, code, data, jwt
+from tests.servers.aerodb.server import AeroServer
+
+Make = Callable[..., AeroDBClient]
+
+
+class Hand(Clock):
+    """A wall clock that a test moves."""
+
+    now = 1_000_000.0
+
+    def time(self) -> float:
+        return self.now
+
+
+@pytest.fixture(params=["memory", "file"])
+def cache(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+    made = OfflineCache(tmp_path / "cache" if request.param == "file" else None)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def reader(aero: AeroServer, client_for: Make, cache: OfflineCache) -> AeroDBClient:
+    return client_for(aero, cache=cache)
+
+
+def read(client: AeroDBClient, table: str = "items", **equal: Any) -> Any:
+    query = client.from_(table).select()
+    for column, value in equal.items():
+        query = query.eq(column, value)
+    return query.execute()
+
+
+def test_c085_what_was_read_is_there_when_the_server_is_not(aero: AeroServer, reader: AeroDBClient) -> None:
+    fresh = read(reader)
+    assert (fresh.data, fresh.from_cache) == (aero.rows, False)
+    aero.stop()
+    kept = read(reader)
+    assert (kept.data, kept.error, kept.status, kept.from_cache) == (fresh.data, None, 200, True)
+
+
+def test_c085_so_is_the_count(aero: AeroServer, reader: AeroDBClient) -> None:
+    aero.instead = [(206, {"Content-Range": "0-0/573"}, [{"id": 1}])]
+    assert reader.from_("items").select(count="exact").limit(1).execute().count == 573
+    aero.stop()
+    response = reader.from_("items").select(count="exact").limit(1).execute()
+    assert (response.data, response.count, response.status, response.from_cache) == ([{"id": 1}], 573, 206, True)
+
+
+def test_c085_a_timeout_counts_as_not_being_there(aero: AeroServer, client_for: Make, cache: OfflineCache) -> None:
+    stall = threading.Event()
+    client = client_for(aero, cache=cache, timeout=0.3)
+    kept = read(client).data
+    aero.before = lambda request: stall.wait(10)
+    try:
+        response = read(client)
+    finally:
+        stall.set()
+    assert (response.data, response.from_cache) == (kept, True)
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 500, 502, 503])
+def test_c085_a_refusal_is_not_masked(aero: AeroServer, reader: AeroDBClient, status: int) -> None:
+    read(reader)
+    aero.instead = [(status, {}, {"message": "no", "code": str(status)})]
+    response = read(reader)
+    assert (code(response), response.from_cache) == (str(status), False)
+
+
+def test_c085_nor_is_an_answer_that_cannot_be_read(aero: AeroServer, reader: AeroDBClient) -> None:
+    read(reader)
+    aero.instead = [(200, {}, "<html>pay for the network first</html>")]
+    assert code(read(reader)) == "INVALID_RESPONSE"
+    aero.stop()
+    assert read(reader).data == aero.rows  # and that page has not taken the place of the rows
+
+
+def test_c085_what_was_not_read_is_not_there(aero: AeroServer, reader: AeroDBClient) -> None:
+    read(reader, id=1)
+    aero.stop()
+    assert read(reader, id=1).from_cache
+    assert code(read(reader, id=2)) == "NETWORK_ERROR"
+    assert code(read(reader, "others", id=1)) == "NETWORK_ERROR"
+    assert code(reader.from_("items").eq("id", 1).single().execute()) == "NETWORK_ERROR"
+
+
+WRITES = {
+    "insert": lambda client, table: client.from_(table).insert({"id": 1}),
+    "upsert": lambda client, table: client.from_(table).upsert({"id": 1}),
+    "update": lambda client, table: client.from_(table).eq("id", 1).update({"id": 2}),
+    "delete": lambda client, table: client.from_(table).eq("id", 1).delete(),
+}
+
+
+@pytest.mark.parametrize("verb", WRITES)
+def test_c085_a_write_drops_what_was_read_of_its_table(aero: AeroServer, reader: AeroDBClient, verb: str) -> None:
+    read(reader)
+    read(reader, "others")
+    data(WRITES[verb](reader, "items"))
+    aero.stop()
+    assert code(read(reader)) == "NETWORK_ERROR"
+    assert read(reader, "others").from_cache
+
+
+def test_c085_a_write_that_was_refused_drops_nothing(aero: AeroServer, reader: AeroDBClient) -> None:
+    read(reader)
+    aero.instead = [(409, {}, {"code": "23505", "message": "taken"})]
+    assert code(WRITES["insert"](reader, "items")) == "23505"
+    aero.stop()
+    assert read(reader).from_cache
+
+
+def test_c085_one_that_may_have_been_done_does(
+    scripted: Callable[..., Any], client_for: Make, cache: OfflineCache
+) -> None:
+    server = scripted(
+        lambda peer: (
+            peer.read_request(),
+            peer.reply(200, b"[]", {"Content-Type": "application/json", "Connection": "close"}),
+        ),
+        lambda peer: (peer.read_request(), peer.reset()),
+        default=lambda peer: peer.reset(),
+    )
+    client = client_for(server.url, cache=cache)
+    assert read(client).ok
+    assert code(WRITES["insert"](client, "items")) == "NETWORK_ERROR"
+    assert code(read(client)) == "NETWORK_ERROR"
+
+
+def test_c085_another_user_sees_nothing(aero: AeroServer, reader: AeroDBClient) -> None:
+    aero.auth.add("bob@example.com", PASSWORD)
+    data(reader.auth.sign_in(EMAIL, PASSWORD))
+    kept = read(reader).data
+    data(reader.auth.sign_in("bob@example.com", PASSWORD))
+    aero.stop()
+    assert code(read(reader)) == "NETWORK_ERROR"
+    assert kept
+
+
+@pytest.mark.parametrize("who", ["the same", "another", "nobody", "another key"])
+def test_c085_a_program_that_starts_again_knows_who_asks(
+    aero: AeroServer, client_for: Make, cache: OfflineCache, who: str
+) -> None:
+    first = client_for(aero, cache=cache)
+    data(first.auth.set_session(jwt("ann", 1), "refresh"))
+    kept = read(first).data
+    first.close()
+    aero.stop()
+    second = client_for(aero, cache=cache, key="another-key" if who == "another key" else KEY)
+    if who != "nobody":
+        data(second.auth.set_session(jwt("bob" if who == "another" else "ann", 2), "refresh"))
+    response = read(second)
+    assert (response.data, response.from_cache) == ((kept, True) if who == "the same" else (None, False))
+
+
+@pytest.mark.parametrize("opaque", [False, True])
+def test_c085_a_renewed_session_is_the_same_user(aero: AeroServer, reader: AeroDBClient, opaque: bool) -> None:
+    if opaque:
+        data(reader.auth.sign_in(EMAIL, PASSWORD))
+    else:
+        data(reader.auth.set_session(jwt("ann", 1), "refresh"))
+        aero.auth.instead["/auth/refresh"] = [(200, {}, {"access_token": jwt("ann", 2), "refresh_token": "next"})]
+    kept = read(reader).data
+    data(reader.auth.refresh_session())
+    aero.stop()
+    response = read(reader)
+    assert (response.data, response.from_cache) == (kept, True)
+
+
+def test_c085_who_is_found_out_later_is_known_then(aero: AeroServer, reader: AeroDBClient) -> None:
+    session = data(reader.auth.sign_in(EMAIL, PASSWORD)).session
+    kept = read(reader).data
+    data(reader.auth.set_session(session.access_token, session.refresh_token))
+    data(reader.auth.get_user())
+    aero.stop()
+    assert read(reader).data == kept
+
+
+def test_c085_signing_out_drops_what_the_user_has_read(aero: AeroServer, reader: AeroDBClient) -> None:
+    token = jwt("ann")
+    read(reader)
+    data(reader.auth.set_session(token, "refresh"))
+    read(reader)
+    aero.stop()
+    assert read(reader).from_cache
+    reader.auth.sign_out()
+    assert read(reader).from_cache  # what nobody in particular has read
+    data(reader.auth.set_session(token, "refresh"))
+    assert code(read(reader)) == "NETWORK_ERROR"
+
+
+def test_c085_entries_end_after_their_time(aero: AeroServer, client_for: Make) -> None:
+    clock = Hand()
+    client = client_for(aero, cache=OfflineCache(ttl=60, clock=clock))
+    read(client)
+    aero.stop()
+    clock.now += 60
+    assert read(client).from_cache
+    clock.now += 1
+    assert code(read(client)) == "NETWORK_ERROR"
+    clock.now -= 100  # the entry is gone, and one of the future would be none either
+    assert code(read(client)) == "NETWORK_ERROR"
+
+
+def test_c085_those_least_recently_used_go_first(aero: AeroServer, client_for: Make) -> None:
+    client = client_for(aero, cache=OfflineCache(max_entries=3))
+    for number in (1, 2, 3):
+        read(client, id=number)
+    calls = client._calls
+
+    def kept(number: int) -> bool:
+        assert calls.cache is not None
+        entry = calls.cache.entry(calls.url, "public", "items", calls.identity(), _request(calls, number))
+        return calls.cache.recall(entry) is not None
+
+    assert kept(1)  # which is a use: now 2 is the oldest
+    read(client, id=4)
+    assert [number for number in (1, 2, 3, 4) if kept(number)] == [1, 3, 4]
+
+
+def _request(calls: Any, number: int) -> Any:
+    return calls._request("GET", "/rest/v1/items", f"?select=*&id=eq.{number}", {})
+
+
+# The file
+
+
+def _file(tmp_path: Path) -> Path:
+    return tmp_path / "folder" / "cache"
+
+
+def test_c085_the_file_survives_and_is_its_owners_alone(aero: AeroServer, client_for: Make, tmp_path: Path) -> None:
+    path = _file(tmp_path)
+    first = OfflineCache(path)
+    kept = read(client_for(aero, cache=first)).data
+    beside = sorted(path.parent.iterdir())
+    assert [stat.S_IMODE(one.stat().st_mode) for one in beside] == [0o600] * len(beside)
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    first.close()
+    aero.stop()
+    with_old = OfflineCache(str(path))
+    assert read(client_for(aero, cache=with_old)).data == kept
+    with_old.close()
+
+
+def test_c085_one_that_others_may_read_is_closed_to_them(aero: AeroServer, client_for: Make, tmp_path: Path) -> None:
+    path = _file(tmp_path)
+    path.parent.mkdir()
+    path.touch(0o644)
+    cache = OfflineCache(path)
+    read(client_for(aero, cache=cache))
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    cache.close()
+
+
+@pytest.mark.parametrize("harm", ["nonsense", "cut", "overwritten", "no salt"])
+def test_c085_a_damaged_file_is_begun_anew(aero: AeroServer, client_for: Make, tmp_path: Path, harm: str) -> None:
+    path = _file(tmp_path)
+    cache = OfflineCache(path)
+    read(client_for(aero, cache=cache))
+    cache.close()
+    if harm == "nonsense":
+        path.write_bytes(b"this is no database" * 500)
+    elif harm == "cut":
+        path.write_bytes(path.read_bytes()[:5000])
+    elif harm == "overwritten":
+        path.write_bytes(path.read_bytes()[:4096] + b"\xff" * 40_000)
+    else:
+        with sqlite3.connect(path) as database:
+            database.execute("UPDATE salt SET value = 5")
+        database.close()
+    again = OfflineCache(path)
+    client = client_for(aero, cache=again)
+    assert read(client).data == aero.rows
+    kept = read(client).data
+    aero.stop()
+    response = read(client)
+    assert (response.data, response.from_cache) == (kept, True)
+    again.close()
+
+
+def test_c085_a_file_that_is_damaged_while_it_is_open_costs_no_call(
+    aero: AeroServer, client_for: Make, tmp_path: Path
+) -> None:
+    cache = OfflineCache(_file(tmp_path))
+    client = client_for(aero, cache=cache)
+    read(client)
+    cache._opened().execute("DROP TABLE entries")
+    assert read(client).data == aero.rows
+    cache.close()
+
+
+def test_c085_the_database_of_somebody_else_is_left_alone(
+    aero: AeroServer, client_for: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "precious"
+    with sqlite3.connect(path) as database:
+        database.execute("CREATE TABLE mine (x)")
+    database.close()
+    before = path.read_bytes()
+    cache = OfflineCache(path)
+    client = client_for(aero, cache=cache)
+    assert read(client).data == aero.rows
+    aero.stop()
+    assert code(read(client)) == "NETWORK_ERROR"
+    cache.close()
+    assert path.read_bytes() == before
+    assert "not a file of its own" in caplog.text
+
+
+def test_c085_a_file_where_a_folder_should_be_costs_none_either(
+    aero: AeroServer, client_for: Make, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    assert read(client_for(aero, cache=OfflineCache(tmp_path / "file" / "cache"))).ok
+
+
+def test_c085_no_secret_is_in_the_file(aero: AeroServer, client_for: Make, tmp_path: Path) -> None:
+    path = _file(tmp_path)
+    cache = OfflineCache(path)
+    client = client_for(aero, cache=cache)
+    session = data(client.auth.sign_in(EMAIL, PASSWORD)).session
+    read(client)
+    data(client.auth.set_session(jwt("ann-the-user"), "another-refresh"))
+    read(client)
+    cache.close()
+    content = b"".join(one.read_bytes() for one in path.parent.iterdir())
+    for secret in (
+        KEY,
+        session.access_token,
+        session.refresh_token,
+        "another-refresh",
+        "ann-the-user",
+        "user-1",
+        EMAIL,
+    ):
+        assert secret.encode() not in content
+    assert b"Ann" in content  # the rows are
+
+
+def test_c085_threads_share_it(aero: AeroServer, client_for: Make, cache: OfflineCache) -> None:
+    client = client_for(aero, cache=cache)
+    failed: List[Any] = []
+
+    def work(number: int) -> None:
+        for step in range(10):
+            if not read(client, id=number * 10 + step).ok:
+                failed.append(number)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    aero.stop()
+    assert failed == []
+    assert all(read(client, id=number).from_cache for number in range(80))
+
+
+def test_c085_a_forked_child_goes_on_with_the_file(aero: AeroServer, client_for: Make, tmp_path: Path) -> None:
+    cache = OfflineCache(_file(tmp_path))
+    client = client_for(aero, cache=cache)
+    read(client)
+    aero.stop()
+    child = os.fork()
+    if child == 0:  # pragma: no cover - another process
+        os._exit(0 if read(client).from_cache else 1)
+    _, status = os.waitpid(child, 0)
+    assert os.WEXITSTATUS(status) == 0
+    assert read(client).from_cache
+    cache.close()
+
+
+def test_clear_drops_everything(aero: AeroServer, reader: AeroDBClient, cache: OfflineCache) -> None:
+    read(reader)
+    cache.clear()
+    aero.stop()
+    assert code(read(reader)) == "NETWORK_ERROR"
