@@ -8,18 +8,21 @@ import hmac
 import json
 import logging
 import os
-import sqlite3
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, Optional, TypeVar, Union
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional, TypeVar, Union
 
 from ..core.arguments import whole_number
 from ..core.clock import SYSTEM_CLOCK, Clock
+from ..core.encoding import decode_json
 from ..core.forks import renew_after_fork
 from ..core.request import Request
 from ..exceptions import InvalidRequestError
 from .calls import Answer
+
+if TYPE_CHECKING:
+    import sqlite3  # at run time where it is used: not every Python has it, and only a cache needs it
 
 __all__ = ["Entry", "OfflineCache"]
 
@@ -115,7 +118,11 @@ class OfflineCache:
         )
 
     def keep(self, entry: Entry, answer: Answer) -> None:
-        """Keep ``answer``."""
+        """Keep ``answer``, unless it is none that could be given again: the page of a hotel's network is no row."""
+        try:
+            decode_json(answer.content)
+        except ValueError:
+            return
 
         def insert(database: sqlite3.Connection) -> None:
             self._insert(database, entry, answer)
@@ -202,6 +209,8 @@ class OfflineCache:
 
     def _attempt(self, do: Callable[[sqlite3.Connection], Optional[T]], otherwise: Optional[T]) -> Optional[T]:
         """What ``do`` gives; ``otherwise`` if the file does not bear it."""
+        import sqlite3
+
         with self._lock:
             for again in (True, False):
                 if self._useless:
@@ -222,6 +231,8 @@ class OfflineCache:
         return otherwise
 
     def _opened(self) -> sqlite3.Connection:
+        import sqlite3
+
         database = self._database
         if database is None:
             if self._path is not None:

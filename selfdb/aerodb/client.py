@@ -36,10 +36,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     import requests
-    from pydantic import BaseModel
-    from typing_extensions import Self, TypeVar
+    from typing_extensions import Self
 
-    ModelT = TypeVar("ModelT", bound=BaseModel)
+    from .database import ModelT
 
 __all__ = ["AeroDBClient"]
 
@@ -75,12 +74,6 @@ class AeroDBClient:
     :ivar realtime: the connection for events.
     :ivar health: whether the server is up.
     """
-
-    auth: AuthClient
-    storage: StorageClient
-    functions: FunctionsClient
-    realtime: RealtimeClient
-    health: HealthClient
 
     def __init__(
         self,

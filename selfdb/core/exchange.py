@@ -176,14 +176,9 @@ class Exchange:
     def _send_shortly(self, tokens: Tokens | None) -> Answer | None:
         """The answer of the short way; ``None``, and nothing was sent, if this is no call for it."""
         request, transport = self.request, self.transport
-        if (
-            self._url is not None
-            or request.headers
-            or isinstance(request.body, Upload)
-            or request.method not in METHODS
-        ):
+        if self._url is not None or isinstance(request.body, Upload) or request.method not in METHODS:
             return None
-        way = transport.lane()
+        way = transport.lane(request.headers)
         if way is None:
             return None
         lane, lines = way

@@ -26,6 +26,10 @@ Renewer = Callable[["Transport", str, Deadline], Tokens]
 """Exchanges a refresh token for a new pair over the transport that needs it, within a deadline."""
 
 
+MAX_HEADS = 64
+"""Sets of headers of calls whose lines are kept."""
+
+
 class Transport:
     """Makes exchanges for one user with one set of options. Immutable; may be shared by threads.
 
@@ -60,6 +64,7 @@ class Transport:
         self.refusals = refusals
         self.headers = {"Accept": "application/json", **options.headers, **identity}
         self._lines: tuple[Lane, str | None] | None = None
+        self._more_lines: dict[tuple[tuple[str, str], ...], tuple[Lane, str | None]] = {}
 
     def exchange(self, request: Request, deadline: Deadline | None = None) -> Response:
         """Send ``request``, as often as is right, and return the whole answer.
@@ -93,14 +98,29 @@ class Transport:
             Deadline(self.options.deadline, self.pool.clock),
         )
 
-    def lane(self) -> tuple[Lane, str] | None:
-        """The short way for plain calls, if it is free, and the lines that stand in the head of each of them."""
+    def lane(self, more: Mapping[str, str] | None = None) -> tuple[Lane, str] | None:
+        """The short way for plain calls, if it is free, and the lines that stand in the head of each of them.
+
+        :param more: headers of the call's own.
+        """
         lane = self.pool.lane(self.base)
         if lane is None:
             return None
+        if more:
+            return self._lane_with(lane, more)
         known = self._lines
         if known is None or known[0] is not lane:  # another one after a fork
             known = self._lines = lane, lane.lines(self.headers)
+        return None if known[1] is None else (lane, known[1])
+
+    def _lane_with(self, lane: Lane, more: Mapping[str, str]) -> tuple[Lane, str] | None:
+        key = tuple(more.items())
+        known = self._more_lines.get(key)
+        if known is None or known[0] is not lane:
+            known = lane, lane.lines({**self.headers, **more})
+            if len(self._more_lines) >= MAX_HEADS:  # they seem to be others every time
+                self._more_lines.clear()
+            self._more_lines[key] = known
         return None if known[1] is None else (lane, known[1])
 
     def secrets(self) -> tuple[str, ...]:

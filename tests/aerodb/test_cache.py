@@ -85,8 +85,10 @@ def test_c085_a_refusal_is_not_masked(aero: AeroServer, reader: AeroDBClient, st
 
 def test_c085_nor_is_an_answer_that_cannot_be_read(aero: AeroServer, reader: AeroDBClient) -> None:
     read(reader)
-    aero.instead = [(200, {}, "no json")]
+    aero.instead = [(200, {}, "<html>pay for the network first</html>")]
     assert code(read(reader)) == "INVALID_RESPONSE"
+    aero.stop()
+    assert read(reader).data == aero.rows  # and that page has not taken the place of the rows
 
 
 def test_c085_what_was_not_read_is_not_there(aero: AeroServer, reader: AeroDBClient) -> None:

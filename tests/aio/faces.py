@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any, Dict
+from typing import Any, Dict, List
 
 import selfdb.aio
+import selfdb.aio.aerodb
 from selfdb.core.asynchronous import Bridge
 from selfdb.core.clock import SYSTEM_CLOCK
 from selfdb.core.download import Download
@@ -14,7 +15,7 @@ from selfdb.core.namespace import reading
 from selfdb.core.paging import Walk
 from selfdb.realtime.follow import Follower
 
-HOMES: Dict[str, str] = vars(selfdb.aio)["HOMES"]
+HOMES: Dict[str, str] = {**vars(selfdb.aio)["HOMES"], **vars(selfdb.aio.aerodb)["HOMES"]}
 
 
 def faces() -> Dict[str, Any]:
@@ -31,8 +32,19 @@ def faces() -> Dict[str, Any]:
         Bridge().face(Walk(lambda pages, items: ((), False))),
         Bridge().face(Follower(stream._blocking, blocking_query._blocking, "id", "notes")),
         Bridge().face(_download()),
+        *_of_aerodb(),
     ]
     return {type(face).__name__: face for face in made}
+
+
+def _of_aerodb() -> List[Any]:
+    client: Any = selfdb.aio.aerodb.AeroDBClient("http://127.0.0.1:9", "key")
+    query = client.from_("notes")
+    return [
+        *(client, client.auth, client.storage, client.storage.from_("notes"), client.functions, client.health),
+        *(client.realtime, client.channel("notes"), query, query.pages(), query.stream()),
+        Bridge().face(client._blocking._db),
+    ]
 
 
 def _download() -> Download:

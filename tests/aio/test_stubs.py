@@ -11,8 +11,6 @@ from typing import Any, Dict, List, Union
 
 import pytest
 
-import selfdb
-import selfdb.aio
 from tests.aio import stubs
 from tests.aio.faces import HOMES, faces, public
 from tests.aio.stubs import DUNDERS
@@ -35,15 +33,19 @@ def made() -> Dict[str, Any]:
     return faces()
 
 
+each_package = pytest.mark.parametrize("package", stubs.PACKAGES, ids=[one.face.__name__ for one in stubs.PACKAGES])
+
+
 @pytest.fixture(scope="module")
 def written() -> Dict[str, ast.ClassDef]:
-    """The classes of the stub."""
-    tree = ast.parse(stubs.STUB.read_text(encoding="utf-8"))
-    return {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+    """The classes of the stubs."""
+    trees = [ast.parse(package.stub.read_text(encoding="utf-8")) for package in stubs.PACKAGES]
+    return {node.name: node for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)}
 
 
-def test_the_stub_is_what_the_sources_say() -> None:
-    assert stubs.STUB.read_text(encoding="utf-8") == stubs.text(), "run python -m tests.aio.stubs"
+@each_package
+def test_the_stub_is_what_the_sources_say(package: stubs.Package) -> None:
+    assert package.stub.read_text(encoding="utf-8") == stubs.text(package), "run python -m tests.aio.stubs"
 
 
 def test_every_face_has_a_stub(written: Dict[str, ast.ClassDef]) -> None:
@@ -83,20 +85,21 @@ def test_it_awaits_what_is_awaited(name: str, made: Dict[str, Any], written: Dic
         assert taken == [arg for arg in given if given[arg].kind not in (2, 4)], member
 
 
-def test_it_exports_the_same_names_and_the_same_things() -> None:
-    tree = ast.parse(stubs.STUB.read_text(encoding="utf-8"))
+@each_package
+def test_it_exports_the_same_names_and_the_same_things(package: stubs.Package) -> None:
+    tree = ast.parse(package.stub.read_text(encoding="utf-8"))
     (exported,) = [
         ast.literal_eval(n.value) for n in tree.body if isinstance(n, ast.Assign) and "__all__" in ast.unparse(n)
     ]
-    assert exported == selfdb.aio.__all__
-    for name in set(selfdb.__all__) - set(HOMES):
-        assert getattr(selfdb.aio, name) is getattr(selfdb, name)
+    assert exported == package.face.__all__
+    for name in set(package.blocking.__all__) - set(package.homes):
+        assert getattr(package.face, name) is getattr(package.blocking, name)
 
 
 def test_stubtest_finds_no_difference(tmp_path: Path) -> None:
     """The judge that type checkers' own stubs have to pass: it imports the package and compares."""
     (tmp_path / "mypy.ini").write_text(CONFIGURATION)
-    command = [sys.executable, "-m", "mypy.stubtest", "selfdb.aio", "--allowlist", str(ALLOWED)]
+    command = [sys.executable, "-m", "mypy.stubtest", "selfdb.aio", "selfdb.aio.aerodb", "--allowlist", str(ALLOWED)]
     command += ["--mypy-config-file", str(tmp_path / "mypy.ini")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=110)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -13,7 +13,7 @@ from urllib3.connectionpool import HTTPConnectionPool
 from selfdb.core import lane as lane_module
 from selfdb.core.lane import AT_ONCE, Headers, PlainAnswer
 from selfdb.core.request import Request
-from selfdb.core.transport import Transport
+from selfdb.core.transport import MAX_HEADS, Transport
 from selfdb.exceptions import APIConnectionError, SelfDBError
 from tests.core.calls import GET, POST
 from tests.servers.scripted import Peer, ScriptedServer, answer, close, read, reply, send
@@ -36,8 +36,8 @@ def ways(monkeypatch: pytest.MonkeyPatch) -> Iterator[List[str]]:
     monkeypatch.setattr(lane_module.Lane, "send", short)
     real = Transport.lane
 
-    def seen(self: Transport) -> Any:
-        found = real(self)
+    def seen(self: Transport, more: Any = None) -> Any:
+        found = real(self, more)
         if found is None:
             taken.append("ordinary")
         return found
@@ -122,6 +122,39 @@ def test_unusual_headers_of_a_client_go_the_ordinary_way(
     transport = connect(answering(scripted), headers=headers)
     assert transport.exchange(GET).json() == "yes"
     assert ways == ["ordinary"]
+
+
+def test_headers_of_a_call_take_it_too_and_win(scripted: Scripted, connect: Connect, ways: List[str]) -> None:
+    server = answering(scripted)
+    transport = connect(server, headers={"X-Mine": "client", "X-Kept": "client"})
+    for _ in range(2):
+        assert transport.exchange(GET._replace(headers={"accept": "text/csv", "X-Mine": "call"})).json() == "yes"
+    transport.exchange(GET)
+    assert ways == ["short"] * 3
+    called, again, plain = server.requests
+    assert called.headers == again.headers
+    assert (called.header("Accept"), called.header("X-Mine"), called.header("X-Kept")) == ("text/csv", "call", "client")
+    assert (plain.header("Accept"), plain.header("X-Mine")) == ("application/json", "client")
+
+
+@pytest.mark.parametrize("headers", [{"X-Odd": "t\xe4g"}, {"Cookie": "a=b"}, {"content-type": "text/csv"}])
+def test_unusual_headers_of_a_call_go_the_ordinary_way(
+    headers: Dict[str, str], scripted: Scripted, connect: Connect, ways: List[str]
+) -> None:
+    server = answering(scripted)
+    assert connect(server).exchange(POST._replace(headers=headers)).json() == "yes"
+    assert ways == ["ordinary"]
+    name, value = next(iter(headers.items()))
+    assert server.requests[0].header(name) == value or name == "Cookie"
+
+
+def test_sets_of_headers_do_not_pile_up(scripted: Scripted, connect: Connect, ways: List[str]) -> None:
+    server = answering(scripted)
+    transport = connect(server)
+    for number in range(2 * MAX_HEADS + 1):
+        transport.exchange(GET._replace(headers={"X-Number": str(number)}))
+    assert [request.header("X-Number") for request in server.requests] == [str(n) for n in range(2 * MAX_HEADS + 1)]
+    assert len(transport._more_lines) <= MAX_HEADS
 
 
 def test_an_unusual_address_is_handed_back_before_anything_is_sent(

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selfdb.core.clock import Clock
-from selfdb.core.tokens import TokenKeeper, Tokens, expiry_of, lifetime_of
+from selfdb.core.tokens import TokenKeeper, Tokens, expiry_of, lifetime_of, subject_of
 
 
 def jwt_with(payload: bytes) -> str:
@@ -83,3 +83,18 @@ def test_expires_within() -> None:
 
     assert [within(exp) for exp in (990, 1029, 1030, 2000, None)] == [True, True, False, False, False]
     assert not TokenKeeper(clock=At()).expires_within(30.0), "who is signed out has nothing to renew"
+
+
+@pytest.mark.parametrize(
+    "payload, subject",
+    [
+        (b'{"sub": "ann"}', "ann"),
+        (b'{"sub": ""}', None),
+        (b'{"sub": 5}', None),
+        (b'{"exp": 5}', None),
+        (b'"text"', None),
+        (b"\xff", None),
+    ],
+)
+def test_whose_it_says_that_it_is(payload: bytes, subject: Optional[str]) -> None:
+    assert subject_of(jwt_with(payload)) == subject

@@ -274,6 +274,50 @@ def test_long_waits_are_spread(scripted: Scripted, owner_of: OwnerOf, value: flo
     assert sum(clock.naps) == pytest.approx(2.0 * factor, abs=0.05)
 
 
+@pytest.mark.parametrize("value, factor", [(0.0, 0.5), (1.0, 1.5)])
+def test_by_how_much_is_the_owners_to_say(scripted: Scripted, owner_of: OwnerOf, value: float, factor: float) -> None:
+    server = scripted(opened(lambda ws: ws.peer.close()), echo)
+    owner = owner_of(server)
+    clock = Naps()
+    owner.started(clock=clock, random=lambda: value, steps=[2.0], jitter=0.5)
+    wait_until(lambda: owner.opens == 2)
+    assert sum(clock.naps) == pytest.approx(2.0 * factor, abs=0.05)
+
+
+@pytest.mark.parametrize("trusting", [False, True])
+def test_a_connection_that_brought_nothing_counts_or_not(scripted: Scripted, owner_of: OwnerOf, trusting: bool) -> None:
+    server = scripted(*[opened(lambda ws: ws.peer.close())] * 3, echo)
+    owner = owner_of(server)
+    clock = Naps()
+    owner.started(clock=clock, steps=[0.1, 0.2, 0.3], trusting=trusting)
+    wait_until(lambda: owner.opens == 4)
+    assert clock.naps == pytest.approx([0.1] * 3 if trusting else [0.1, 0.2, 0.3], abs=0.05)
+
+
+def test_a_ping_is_answered_and_ends_a_silence(scripted: Scripted, owner_of: OwnerOf) -> None:
+    pinged = threading.Event()
+
+    def handler(peer: Peer) -> None:
+        ws = accept(peer)
+        while True:
+            opcode, data = ws.receive()
+            assert (opcode, data) == (PING, b"")
+            pinged.set()
+            ws.send(PONG)
+
+    owner = owner_of(scripted(handler))
+    link = owner.open()
+    since = link.silence
+    wait_until(lambda: link.silence > since + 0.02)
+    assert link.last_message_at is None
+    silent = link.silence
+    link.ping()
+    assert pinged.wait(15)
+    wait_until(lambda: link.last_message_at is not None)
+    assert link.silence < silent + 15
+    assert owner.messages == []
+
+
 def test_the_steps_are_those_of_the_official_client() -> None:
     assert RECONNECT_STEPS == (0.01, 0.05, 0.1, 0.15, 0.2, 0.25, 0.5, 1.0, 2.0, 5.0)
     assert Link(Owner(None))._random is random.random
