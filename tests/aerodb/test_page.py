@@ -55,9 +55,9 @@ def snippets() -> List[Snippet]:
 
 
 def cells(after: str) -> List[Tuple[str, str]]:
-    """The rows, of two columns, of the first simple table behind the line that begins with ``after``."""
+    """The rows, of two columns, of the first simple table behind the words ``after``."""
     text = PAGE.read_text(encoding="utf-8")
-    table = re.search(r"^(=+)  =+\n(.*?)^=+  =+\n", text[text.index(f"\n{after}") :], re.MULTILINE | re.DOTALL)
+    table = re.search(r"^(=+)  =+\n(.*?)^=+  =+\n", text[text.index(after) :], re.MULTILINE | re.DOTALL)
     assert table is not None
     width = len(table[1])
     return [(line[:width].strip(), line[width:].strip()) for line in table[2].splitlines()]
