@@ -582,6 +582,21 @@ def test_c080_the_interpreter_exits_without_hanging(events: AeroRealtime, reacha
     assert done.stderr == ""
 
 
+def test_where_no_thread_can_be_started_it_shows(
+    events: AeroRealtime, live: AeroDBClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        channel = live.channel("posts").subscribe(timeout=5)
+    assert channel.state == "errored"
+    assert channel.last_error is not None
+    assert channel.last_error.code == "CLIENT_ERROR"
+    joined(channel)
+
+
 # What is dropped
 
 

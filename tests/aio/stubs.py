@@ -1,4 +1,4 @@
-"""The types of ``selfdb.aio`` and of the wings in it, made from the sources of the blocking classes: ``python -m tests.aio.stubs``.
+"""The types of ``selfdb.aio`` and its wings, made from the blocking classes' sources: ``python -m tests.aio.stubs``.
 
 What is awaited, opened or passed through is read from the marks; signatures are read from the sources, since the
 annotations there are what a reader sees. Names in them that have a face mean that face.

@@ -11,8 +11,6 @@ from typing import Any, Dict, List, Union
 
 import pytest
 
-import selfdb
-import selfdb.aio
 from tests.aio import stubs
 from tests.aio.faces import HOMES, faces, public
 from tests.aio.stubs import DUNDERS

@@ -237,9 +237,9 @@ def test_base_urls(url: str, origin: str, prefix: str, text: str) -> None:
     ],
 )  # fmt: skip
 def test_base_urls_that_are_none(url: Any) -> None:
-    with pytest.raises(InvalidRequestError, match="^base_url"):
+    with pytest.raises(InvalidRequestError, match=r"^base_url"):
         BaseURL(url)
-    with pytest.raises(InvalidRequestError, match="^address"):
+    with pytest.raises(InvalidRequestError, match=r"^address"):
         BaseURL(url, "address")
 
 

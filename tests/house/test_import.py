@@ -20,6 +20,9 @@ HEAVY = ["asyncio", "dataclasses", "decimal", "inspect", "pydantic", "pydantic_c
 HEAVY += [f"selfdb.models.{name}" for name in MODELS]
 """What takes long to import, and is for what few programs do."""
 
+OTHERS = [f"selfdb.{name}" for name in ("aio", "auth", "client", "models", "realtime", "storage", "tables")]
+"""What a wing does without."""
+
 NOT_TO_START = [*HEAVY, "selfdb.auth", "selfdb.tables", "selfdb.storage", "selfdb.realtime", "selfdb.aio"]
 """What no client needs before its first call."""
 
@@ -56,6 +59,8 @@ def after(statement: str) -> Dict[str, List[str]]:
         ("import selfdb.models", [*SERVER_PARTS, "pydantic", "requests", "websocket"]),
         ("from selfdb.models import UserRead", [*SERVER_PARTS, "requests", "websocket", "selfdb.models.tables"]),
         ("import selfdb.cli", [*SERVER_PARTS, "requests", "websocket"]),
+        ("import selfdb.aerodb", [*SERVER_PARTS, "pydantic", "requests", "websocket", "logging", "typing"]),
+        ("from selfdb.aerodb import AeroDBClient", [*SERVER_PARTS, "asyncio", "pydantic", "sqlite3", *OTHERS]),
     ],
 )
 def test_an_import_brings_nothing_heavy(statement: str, absent: List[str]) -> None:

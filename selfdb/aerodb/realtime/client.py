@@ -13,7 +13,7 @@ from ...core.encoding import encode_text
 from ...core.forks import renew_after_fork
 from ...core.marks import blocking, inner
 from ...core.urls import BaseURL
-from ...core.websocket import Address, After, Link
+from ...core.websocket import Address, After, Link, LinkState
 from ...core.wsframes import TEXT, Message
 from ...exceptions import InvalidRequestError, SelfDBError
 from ..calls import Calls
@@ -138,11 +138,19 @@ class RealtimeClient:
             channel._subscribed, channel._last_error = True, None
             channel._enter(CONNECTING)
             connection = self._connection
-            if connection is None:
-                self._connection = _Connection(self)
-                self._connection.link.start()
+            if connection is None or connection.link.state is LinkState.DISCONNECTED:
+                self._connect(channel)
             elif connection.open:
                 self._join(connection, channel)
+
+    def _connect(self, channel: RealtimeChannel) -> None:
+        self._connection = _Connection(self)
+        try:
+            self._connection.link.start()
+        except RuntimeError as error:  # there are too many threads, or the interpreter is about to end
+            self._connection = None
+            channel._note(error)
+            channel._enter(ERRORED)
 
     def _unsubscribe(self, channel: RealtimeChannel) -> None:
         closing: _Connection | None = None
