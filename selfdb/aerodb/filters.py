@@ -58,6 +58,7 @@ RESERVED = frozenset({"select", "order", "limit", "offset", "or", "and", "not", 
 """Parameters with a meaning of their own; a column of such a name is filtered within ``and=(…)``."""
 
 _ALIASES = {"in_": "in", "is_": "is", "contains": "cs", "contained_by": "cd", "overlaps": "ov"}
+_USUAL = frozenset({"eq", "neq", "gt", "gte", "lt", "lte", "like", "ilike", "in", "is", "cs", "cd", "ov"})
 _ARRAYS = frozenset({"cs", "cd", "ov"})
 _OPERATOR = re.compile(r"[a-z]+(\([A-Za-z_]+\))?\Z")
 _IS = {None: "null", True: "true", False: "false", "unknown": "unknown"}
@@ -396,6 +397,8 @@ def _child(condition: Any, name: str) -> Condition:
 def _operator(operator: Any) -> str:
     if not isinstance(operator, str):
         raise InvalidRequestError(f"the operator must be a str, not {type(operator).__name__}")
+    if operator in _USUAL:
+        return operator
     known = _ALIASES.get(operator, operator)
     if not _OPERATOR.match(known):
         raise InvalidRequestError('the operator must be one of PostgREST\'s, such as "eq", "in" or "fts(english)"')
@@ -437,4 +440,4 @@ def _same(item: Any) -> Any:
     """What is equal for values that a numeric column takes for equal, such as 1 and 1.0."""
     if isinstance(item, (int, float, decimal.Decimal)) and not isinstance(item, (bool, enum.Enum)):
         return item
-    return id(item)
+    return "", id(item)

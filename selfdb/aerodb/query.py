@@ -120,6 +120,8 @@ def query_string(pairs: list[tuple[str, str]]) -> str:
     """``?a=eq.1&b=gt.2``; empty without parameters."""
     if not pairs:
         return ""
+    if values.needs_no_encoding("".join([text for pair in pairs for text in pair])):  # nearly all, told at once
+        return "?" + "&".join([f"{parameter}={value}" for parameter, value in pairs])
     return "?" + "&".join([f"{values.encoded(parameter)}={values.encoded(value)}" for parameter, value in pairs])
 
 

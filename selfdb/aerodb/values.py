@@ -15,7 +15,19 @@ from urllib.parse import quote
 from ..core.encoding import encode_json
 from ..exceptions import InvalidRequestError
 
-__all__ = ["array", "checked", "elements", "encoded", "like_literal", "listed", "name", "quoted", "text_of", "unquoted"]
+__all__ = [
+    "array",
+    "checked",
+    "elements",
+    "encoded",
+    "like_literal",
+    "listed",
+    "name",
+    "needs_no_encoding",
+    "quoted",
+    "text_of",
+    "unquoted",
+]
 
 _SAFE = "!$'()*,:@/"
 """What may stand in a query as it is, beside letters, digits and ``-._~``; ``+`` may not, it stands for a blank."""
@@ -32,7 +44,12 @@ _PLAIN_DIGITS = 400
 
 def encoded(text: str) -> str:
     """``text`` for a query string."""
-    return text if _AS_IT_IS.match(text) else quote(text, safe=_SAFE)
+    return quote(text, safe=_SAFE)
+
+
+def needs_no_encoding(text: str) -> bool:
+    """Whether :func:`encoded` would leave ``text`` as it is."""
+    return _AS_IT_IS.match(text) is not None
 
 
 def checked(text: str, what: str) -> str:

@@ -196,6 +196,21 @@ def test_c083_without_a_key_they_would_be(db: Any, sql: Sql) -> None:
     assert len(seen) == len(set(seen)) + 1
 
 
+def test_c083_rows_taken_out_meanwhile_are_no_error(db: Any, rest: PostgRest, sql: Sql) -> None:
+    sql("INSERT INTO growing SELECT n FROM generate_series(1, 30) n")
+    stream = db.from_("growing").select("id", count="exact").order("id").stream(size=10)
+    seen = [next(stream)["id"]]
+    sql("DELETE FROM growing WHERE id > 5")
+    seen += ids(stream)
+    assert seen == list(range(1, 11))
+    assert len(rest.requests) == 2
+
+
+def test_c083_a_walk_that_begins_behind_the_end_is_one(db: Any) -> None:
+    (page,) = db.from_("users").select("id", count="exact").offset(9).pages()
+    assert (refused(page).code, page.count) == ("PGRST103", 8)
+
+
 @pytest.mark.parametrize("key", [None, "id"])
 @pytest.mark.parametrize("how", ["close", "break", "with"])
 def test_c083_closed_early_it_sends_nothing_more(db: Any, rest: PostgRest, key: Optional[str], how: str) -> None:
