@@ -609,9 +609,10 @@ def test_events_that_are_dropped_are_told(events: AeroRealtime, live: AeroDBClie
         assert free.wait(15)
 
     joined(live.channel("posts").on("INSERT", slow).on("resync", heard))
+    events.event("posts")
+    heard.wait()
     for number in range(50):
         events.event("posts", new={"id": number})
-    heard.wait()
     eventually(lambda: live._dispatcher._droppable == 5)
     free.set()
     eventually(lambda: "resync" in heard.types)
