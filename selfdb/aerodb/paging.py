@@ -156,6 +156,8 @@ class Pages(Iterator["AeroDBResponse[list[RowT]]"]):
         """The key of the last of ``rows`` as text."""
         name = values.unquoted(key)
         raw = rows if isinstance(rows[0], dict) else answer.json()
+        if any(isinstance(row.get(name), float) for row in raw):  # which may have lost digits of what the server wrote
+            raw = json.loads(answer.content, parse_float=str)
         before: Any = None
         for row in raw:
             if row.get(name) is None:
@@ -163,10 +165,7 @@ class Pages(Iterator["AeroDBResponse[list[RowT]]"]):
             if row[name] == before:
                 raise problem("VALIDATION_ERROR", f"the key {key} is the same in two rows; it must be unique")
             before = row[name]
-        last = raw[-1][name]
-        if isinstance(last, float):  # which may have lost digits of what the server wrote
-            last = json.loads(answer.content, parse_float=str)[-1][name]
-        text = values.text_of(last, "key")
+        text = values.text_of(before, "key")
         if text == self._place.last:
             raise answer.unusable(f"to {key}=gt.… ends with the same row again")
         return text

@@ -295,6 +295,11 @@ def test_a2_a_key_of_many_digits_loses_none(db: Any, rest: PostgRest) -> None:
     assert sent(rest, 1)["exact"] == "gt.7.12345678901234567890"
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 100])
+def test_a2_keys_that_differ_in_a_late_digit_are_each_another(db: Any, size: int) -> None:
+    assert len(list(db.from_("decimals").stream(size=size, key="value"))) == 10
+
+
 @pytest.mark.parametrize("key", [None, "id"])
 def test_rows_come_as_models(db: Any, key: Optional[str]) -> None:
     query = db.from_("numbers", model=Number).lte("id", 25)
