@@ -16,6 +16,7 @@ from selfdb.aerodb.realtime import client as realtime_client
 from tests.aerodb.realtime_kit import Heard, Make, eventually, joined
 from tests.aerodb.services import EMAIL, KEY, PASSWORD, Quick, data, jwt, with_clock
 from tests.aerodb.test_client import closed_port
+from tests.core.kit import in_forked_child
 from tests.servers.aerodb.realtime import AeroRealtime
 from tests.servers.aerodb.server import AeroServer
 
@@ -347,16 +348,14 @@ def test_events_that_are_dropped_are_told(events: AeroRealtime, live: AeroDBClie
 
 
 def test_a_forked_child_starts_disconnected(events: AeroRealtime, live: AeroDBClient) -> None:
-    import os
-
     channel = joined(live.channel("posts"))
-    child = os.fork()
-    if child == 0:  # pragma: no cover - another process
-        clean = (channel.state, channel.subscribed, live.realtime.connection_state) == ("closed", False, "disconnected")
+
+    def look() -> bytes:
+        before = (channel.state, channel.subscribed, live.realtime.connection_state)
         channel.subscribe(timeout=10)
-        os._exit(0 if clean and channel.state == "joined" else 1)
-    _, status = os.waitpid(child, 0)
-    assert os.WEXITSTATUS(status) == 0
+        return f"{before} {channel.state}".encode()
+
+    assert in_forked_child(look) == b"('closed', False, 'disconnected') joined"
     heard = Heard()
     channel.on("*", heard)
     events.sockets[0].send(0x1, b'{"type":"event","channel":"posts","payload":{"type":"INSERT"}}')
