@@ -109,7 +109,7 @@ def _content(body: Any) -> tuple[bytes | None, str | None]:
     if body is None:
         return None, None
     if isinstance(body, str):
-        return encode_text(body, "body"), "text/plain; charset=utf-8"
+        return encode_text(body, "body"), "text/plain"
     if isinstance(body, (bytes, bytearray, memoryview)):
         return bytes(body), "application/octet-stream"
     return encode_json(body), "application/json"

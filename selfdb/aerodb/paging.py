@@ -13,7 +13,7 @@ from ..core.paging import Repetition
 from ..core.waits import END, Waiting, waiting, work
 from ..exceptions import InvalidRequestError, SelfDBError
 from . import filters, values
-from .calls import Answer, problem
+from .calls import Answer, Refused, problem
 from .envelope import AeroDBError, AeroDBRequestError, AeroDBResponse
 from .query import Query, selected
 from .rows import total_of
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 __all__ = ["Pages", "RowStream"]
 
 RowT = TypeVar("RowT")
+
+_BEHIND_THE_END = 416
+"""What a server that counts its rows answers where it has fewer than are to be passed over."""
 
 
 class _Place(NamedTuple):
@@ -122,7 +125,12 @@ class Pages(Iterator["AeroDBResponse[list[RowT]]"]):
                 query = query.from_row(place.behind)
             if self._key is not None and place.last is not None:
                 query = query.where(filters.gt(self._key, place.last))
-            answer, rows = self._table.page(query)
+            try:
+                answer, rows = self._table.page(query)
+            except Refused as refused:
+                if refused.status_code != _BEHIND_THE_END or not place.largest:
+                    raise
+                return AeroDBResponse([], None)  # rows went away meanwhile
             if rows:
                 places.append(self._behind(answer, rows, asked))
             total = total_of(answer.headers.get("Content-Range"))
@@ -148,6 +156,8 @@ class Pages(Iterator["AeroDBResponse[list[RowT]]"]):
         """The key of the last of ``rows`` as text."""
         name = values.unquoted(key)
         raw = rows if isinstance(rows[0], dict) else answer.json()
+        if any(isinstance(row.get(name), float) for row in raw):  # which may have lost digits of what the server wrote
+            raw = json.loads(answer.content, parse_float=str)
         before: Any = None
         for row in raw:
             if row.get(name) is None:
@@ -155,10 +165,7 @@ class Pages(Iterator["AeroDBResponse[list[RowT]]"]):
             if row[name] == before:
                 raise problem("VALIDATION_ERROR", f"the key {key} is the same in two rows; it must be unique")
             before = row[name]
-        last = raw[-1][name]
-        if isinstance(last, float):  # which may have lost digits of what the server wrote
-            last = json.loads(answer.content, parse_float=str)[-1][name]
-        text = values.text_of(last, "key")
+        text = values.text_of(before, "key")
         if text == self._place.last:
             raise answer.unusable(f"to {key}=gt.… ends with the same row again")
         return text

@@ -195,7 +195,7 @@ class StorageBucket:
         request = Request("GET", self._place("object", path))
         return Download(self._calls.transport, request, block_size=block_size)
 
-    @blocking
+    @blocking(sources=("paths",))
     def remove(self, paths: Union[str, Iterable[str]]) -> AeroDBResponse[None]:
         """Delete one object, or several.
 

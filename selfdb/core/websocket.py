@@ -168,14 +168,21 @@ class Link:
         self.state = LinkState.DISCONNECTED
 
     def start(self) -> None:
-        """Begin to connect, on a daemon thread. Harmless while it runs."""
+        """Begin to connect, on a daemon thread. Harmless while it runs.
+
+        :raises RuntimeError: if no thread can be started; the link is as it was then.
+        """
         with self._lock:
             if self._run is not None and not self._run.stopped.is_set():
                 return
             self._run = run = _Run()
             self._thread = threading.Thread(target=self._supervise, args=(run,), name="selfdb-link", daemon=True)
             self._set_state(run, LinkState.CONNECTING)
-            self._thread.start()
+            try:
+                self._thread.start()
+            except RuntimeError:
+                self._end(run)
+                raise
 
     def send(self, data: Union[str, bytes]) -> None:
         """Queue one message; ``str`` as text, ``bytes`` as binary. Returns at once.

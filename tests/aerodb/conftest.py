@@ -9,6 +9,7 @@ from typing import Any, Callable, Dict, Iterator
 import pytest
 
 from selfdb.aerodb import AeroDBClient
+from tests.aerodb.realtime_kit import events, live, quick_steps  # noqa: F401 - fixtures
 from tests.aerodb.services import aero, client_for, client_of_aero, signed_in  # noqa: F401 - fixtures
 from tests.servers import postgrest
 from tests.servers.postgres import PostgresCluster

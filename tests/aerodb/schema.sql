@@ -44,6 +44,8 @@ CREATE TABLE notes (id serial PRIMARY KEY, text text NOT NULL, tags text[] NOT N
 -- For walking: more rows than any page has.
 CREATE TABLE numbers (id int PRIMARY KEY, label text NOT NULL, exact numeric NOT NULL);
 INSERT INTO numbers SELECT n, 'number ' || n, n + 0.12345678901234567890 FROM generate_series(1, 2500) n;
+CREATE TABLE decimals (value numeric PRIMARY KEY);
+INSERT INTO decimals SELECT 1 + n / 10000000000000000000000.0 FROM generate_series(0, 9) n;
 CREATE TABLE nullable (id int, label text);
 INSERT INTO nullable VALUES (1, 'a'), (2, 'b'), (NULL, 'c');
 CREATE TABLE growing (id int PRIMARY KEY);

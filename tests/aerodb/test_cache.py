@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import stat
 import threading
@@ -14,6 +13,7 @@ import pytest
 from selfdb.aerodb import AeroDBClient, OfflineCache
 from selfdb.core.clock import Clock
 from tests.aerodb.services import EMAIL, KEY, PASSWORD, code, data, jwt
+from tests.core.kit import in_forked_child
 from tests.servers.aerodb.server import AeroServer
 
 Make = Callable[..., AeroDBClient]
@@ -378,11 +378,7 @@ def test_c085_a_forked_child_goes_on_with_the_file(aero: AeroServer, client_for:
     client = client_for(aero, cache=cache)
     read(client)
     aero.stop()
-    child = os.fork()
-    if child == 0:  # pragma: no cover - another process
-        os._exit(0 if read(client).from_cache else 1)
-    _, status = os.waitpid(child, 0)
-    assert os.WEXITSTATUS(status) == 0
+    assert in_forked_child(lambda: str(read(client).from_cache).encode()) == b"True"
     assert read(client).from_cache
     cache.close()
 

@@ -6,7 +6,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import pytest
 
-from selfdb.aerodb import AeroDBClient, AeroDBError
+from selfdb.aerodb import AeroDBClient, AeroDBError, AeroDBResponse
 from tests.aerodb.services import code, data
 from tests.servers.aerodb.server import AeroServer
 
@@ -141,6 +141,22 @@ def test_a_mistake_of_ours_is_an_error_too(client: AeroDBClient, monkeypatch: py
     monkeypatch.setattr(client._calls.transport, "exchange", fail)
     response = client.from_("items").execute()
     assert response.error == AeroDBError("RuntimeError: broken", None, "CLIENT_ERROR")
+
+
+@pytest.mark.parametrize(("more", "sent"), [(0, True), (1, False)])
+def test_a_request_line_above_16_kib_is_not_sent(aero: AeroServer, client: AeroDBClient, more: int, sent: bool) -> None:
+    line = "GET /rest/v1/items? HTTP/1.1\r\n"
+    query = "a" * (16 * 1024 - len(line) + more)
+
+    def work() -> AeroDBResponse[bytes]:
+        return AeroDBResponse(client._calls.send("GET", "/rest/v1/items", query=query).content, None)
+
+    response = client._calls.enveloped(work)
+    assert response.ok is sent
+    assert len(aero.requests) == sent
+    if not sent:
+        assert code(response) == "VALIDATION_ERROR"
+        assert "rpc()" in response.error.message  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])

@@ -7,6 +7,7 @@ import inspect
 import io
 import re
 import textwrap
+import threading
 from datetime import date
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Tuple
@@ -55,9 +56,9 @@ def snippets() -> List[Snippet]:
 
 
 def cells(after: str) -> List[Tuple[str, str]]:
-    """The rows, of two columns, of the first simple table behind the line that begins with ``after``."""
+    """The rows, of two columns, of the first simple table behind the words ``after``."""
     text = PAGE.read_text(encoding="utf-8")
-    table = re.search(r"^(=+)  =+\n(.*?)^=+  =+\n", text[text.index(f"\n{after}") :], re.MULTILINE | re.DOTALL)
+    table = re.search(r"^(=+)  =+\n(.*?)^=+  =+\n", text[text.index(after) :], re.MULTILINE | re.DOTALL)
     assert table is not None
     width = len(table[1])
     return [(line[:width].strip(), line[width:].strip()) for line in table[2].splitlines()]
@@ -66,16 +67,27 @@ def cells(after: str) -> List[Tuple[str, str]]:
 class Output(io.StringIO):
     """What a program prints, on whichever thread."""
 
-    def lines_once(self, count: int, wait: Callable[..., Any]) -> List[str]:
-        wait(lambda: self.getvalue().count("\n") >= count, f"{count} lines, not {self.getvalue()!r}")
-        return self.getvalue().splitlines()
+    def __init__(self) -> None:
+        super().__init__()
+        self._came = threading.Condition()
+
+    def write(self, text: str) -> int:
+        with self._came:
+            self._came.notify_all()
+            return super().write(text)
+
+    def lines_once(self, count: int) -> List[str]:
+        """The lines that there are, once there are ``count``."""
+        with self._came:
+            assert self._came.wait_for(lambda: self.getvalue().count("\n") >= count, SECONDS), self.getvalue()
+            return self.getvalue().splitlines()
 
 
 class Program:
     """The code of one section after the other, in one set of names, in which ``client`` is at hand anew for each."""
 
     def __init__(self) -> None:
-        self.names: Dict[str, Any] = {}
+        self.names: Dict[str, Any] = {"AeroDBClient": AeroDBClient}  # which the page imports at its top
         self.output = Output()
 
     def run(self, section: str, url: str, **options: Any) -> List[str]:
@@ -86,7 +98,12 @@ class Program:
         with AeroDBClient(url, "key-of-the-page", **options) as client, contextlib.redirect_stdout(self.output):
             self.names["client"] = client
             for snippet in code:
-                exec(compile("\n" * snippet.line + snippet.code.replace(ADDRESS, url), str(PAGE), "exec"), self.names)
+                exec(
+                    compile(
+                        "\n" * snippet.line + snippet.code.replace(ADDRESS, url), str(PAGE), "exec", dont_inherit=True
+                    ),
+                    self.names,
+                )
         return self.output.getvalue()[begin:].splitlines()
 
     def close(self) -> None:
@@ -160,9 +177,9 @@ def test_events_come_and_a_gap_is_told(aero: AeroServer, program: Program) -> No
         ):
             exec(code, {"client": client})
             realtime.event("posts", new={"id": 1})
-            output.lines_once(2, realtime.wait)
+            output.lines_once(2)
             realtime.drop()
-            assert output.lines_once(3, realtime.wait) == ["joined", "INSERT {'id': 1}", "look again"]
+            assert output.lines_once(3) == ["joined", "INSERT {'id': 1}", "look again"]
             assert realtime.subscribed(2) == ["posts", "posts"]
     finally:
         realtime.stop()
@@ -170,10 +187,9 @@ def test_events_come_and_a_gap_is_told(aero: AeroServer, program: Program) -> No
 
 def test_a_server_is_watched(aero: AeroServer, program: Program) -> None:
     code = next(snippet.code for snippet in snippets() if snippet.section == "Is the server up?")
-    realtime = AeroRealtime()  # for its way of waiting
     with AeroDBClient(aero.url) as client, contextlib.redirect_stdout(program.output) as output:
         exec(code, {"client": client})
-        assert output.lines_once(2, realtime.wait) == ["ok", "was unknown and is up"]
+        assert output.lines_once(2) == ["ok", "was unknown and is up"]
 
 
 def test_a_policy_tries_again(rest: PostgRest, program: Program) -> None:
@@ -210,6 +226,14 @@ def test_a_step_is_sent_as_the_page_says(step: str, sent: str, rest: PostgRest, 
     assert "&".join(f"{name}={value}" for name, value in parameters) == f"select=*&{sent.strip('`')}"
 
 
+class _Unreadable(io.RawIOBase):
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        raise OSError("the disk is gone")
+
+
 def _of_one_that_is_closed(client: AeroDBClient) -> Any:
     client.close()
     return client.from_("users").execute()
@@ -224,7 +248,7 @@ WAYS_TO_FAIL: Dict[str, Callable[[AeroDBClient], Any]] = {
     "NOT_AUTHENTICATED": lambda client: client.auth.get_user(),
     "NO_REFRESH_TOKEN": lambda client: client.auth.refresh_session(),
     "CLIENT_CLOSED": _of_one_that_is_closed,
-    "CLIENT_ERROR": lambda client: client.storage.from_("photos").upload("a", Path("is-not-there")),
+    "CLIENT_ERROR": lambda client: client.storage.from_("photos").upload("a", _Unreadable()),
 }
 
 
@@ -280,7 +304,7 @@ def features() -> List[Feature]:
         for row in re.split(r"^(?=   \* )", table, flags=re.M)
     ]
     found = [
-        Feature(row[0], re.findall(r"``([^`]+)``", row[1]), row[2], row[3].split(", "))
+        Feature(row[0], re.findall(r"``([^`]+)``", row[1]), row[2].strip("`"), row[3].split(", "))
         for row in rows[2:]
         if not row[0].startswith("**")
     ]
@@ -342,7 +366,7 @@ def test_the_code_of_the_readme_runs(rest: PostgRest, capsys: pytest.CaptureFixt
     block = re.search(r"\.\. code-block:: python\n\n((?: {4}.*\n|\n)+)", below)
     assert block is not None
     names: Dict[str, Any] = {}
-    exec(compile(textwrap.dedent(block[1]).replace(ADDRESS, rest.url), "README.rst", "exec"), names)
+    exec(compile(textwrap.dedent(block[1]).replace(ADDRESS, rest.url), "README.rst", "exec", dont_inherit=True), names)
     assert capsys.readouterr().out == "[{'id': 1, 'name': 'Alice'}, {'id': 7, 'name': 'a&b=c+d #é'}]\n"
     assert (names["response"].ok, names["row"]["id"]) == (True, 2500)
 

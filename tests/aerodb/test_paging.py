@@ -196,6 +196,21 @@ def test_c083_without_a_key_they_would_be(db: Any, sql: Sql) -> None:
     assert len(seen) == len(set(seen)) + 1
 
 
+def test_c083_rows_taken_out_meanwhile_are_no_error(db: Any, rest: PostgRest, sql: Sql) -> None:
+    sql("INSERT INTO growing SELECT n FROM generate_series(1, 30) n")
+    stream = db.from_("growing").select("id", count="exact").order("id").stream(size=10)
+    seen = [next(stream)["id"]]
+    sql("DELETE FROM growing WHERE id > 5")
+    seen += ids(stream)
+    assert seen == list(range(1, 11))
+    assert len(rest.requests) == 2
+
+
+def test_c083_a_walk_that_begins_behind_the_end_is_one(db: Any) -> None:
+    (page,) = db.from_("users").select("id", count="exact").offset(9).pages()
+    assert (refused(page).code, page.count) == ("PGRST103", 8)
+
+
 @pytest.mark.parametrize("key", [None, "id"])
 @pytest.mark.parametrize("how", ["close", "break", "with"])
 def test_c083_closed_early_it_sends_nothing_more(db: Any, rest: PostgRest, key: Optional[str], how: str) -> None:
@@ -278,6 +293,11 @@ def test_a2_a_key_of_many_digits_loses_none(db: Any, rest: PostgRest) -> None:
     found = list(db.from_("numbers").select("id, exact").lte("id", 50).stream(size=7, key="exact"))
     assert ids(found) == ALL[:50]
     assert sent(rest, 1)["exact"] == "gt.7.12345678901234567890"
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 100])
+def test_a2_keys_that_differ_in_a_late_digit_are_each_another(db: Any, size: int) -> None:
+    assert len(list(db.from_("decimals").stream(size=size, key="value"))) == 10
 
 
 @pytest.mark.parametrize("key", [None, "id"])

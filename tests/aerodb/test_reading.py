@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, Callable, List, Optional
 
 import pytest
@@ -276,6 +277,34 @@ def test_c053_maybe_single_without_a_row(db: Any) -> None:
 def test_c053_maybe_single_of_several(db: Any, ids: Any) -> None:
     error = refused(db.from_("users").select("*").in_("id", ids).maybe_single().execute())
     assert (error.status, error.code) == (406, "PGRST116")
+
+
+@pytest.mark.parametrize(
+    "details",
+    ["Results contain 0 rows, application/vnd.pgrst.object+json requires 1 row", "The result contains 0 rows"],
+)
+def test_c053_other_versions_say_it_in_other_words(db: Any, rest: PostgRest, details: str) -> None:
+    """As their documents have it: 11 and before, and 13 and later."""
+    body = {"code": "PGRST116", "message": "Cannot coerce the result to a single JSON object", "details": details}
+    rest.instead = lambda request: (406, {}, json.dumps({**body, "hint": None}).encode())
+    response = db.from_("users").maybe_single().execute()
+    assert (response.data, response.error) == (None, None)
+
+
+@pytest.mark.parametrize(
+    "code, details", [("PGRST106", "0 rows"), ("PGRST116", None), ("PGRST116", "100 rows"), (None, "")]
+)
+def test_c053_another_406_is_an_error(db: Any, rest: PostgRest, code: Any, details: Any) -> None:
+    rest.instead = lambda request: (406, {}, json.dumps({"code": code, "message": "no", "details": details}).encode())
+    assert refused(db.from_("users").maybe_single().execute()).status == 406
+
+
+def test_c064_an_unknown_table_of_a_later_version(db: Any, rest: PostgRest) -> None:
+    """As the documents of 13 have it."""
+    body = {"code": "PGRST205", "message": "Could not find the table", "details": None, "hint": "Perhaps you meant x"}
+    rest.instead = lambda request: (404, {}, json.dumps(body).encode())
+    error = refused(db.from_("nowhere").execute())
+    assert (error.status, error.code, error.details, error.hint) == (404, "PGRST205", None, "Perhaps you meant x")
 
 
 def test_c053_maybe_single_of_ten_rows_is_not_none(db: Any, sql: Sql) -> None:

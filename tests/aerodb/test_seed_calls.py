@@ -154,13 +154,6 @@ def _run_all(options: Any, calls: List[Callable[[Any], Any]], awaited: bool) -> 
 # Channels
 
 
-@pytest.fixture
-def events() -> Any:
-    server = AeroRealtime().start()
-    yield server
-    server.stop()
-
-
 def test_channels_blocking(events: AeroRealtime) -> None:
     heard: List[RealtimePayload] = []
     came = threading.Event()

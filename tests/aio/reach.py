@@ -8,11 +8,16 @@ from typing import Iterator, Optional, Set
 from selfdb.core.marks import mark_of
 from tests.aio.stubs import class_method
 
-WAITS = frozenset({"exchange", "open", "read", "wait", "sleep", "execute", "login", "connect", "disconnect"})
+WAITS = frozenset(
+    {"exchange", "open", "read", "write", "wait", "sleep", "execute", "login", "connect", "disconnect", "renew", "rpc"}
+)
 """Methods of other objects that wait."""
 
-ENDS = ("link.close", "pool.close")
-"""Ends that wait for what they end."""
+ENDS = ("link.close", "pool.close", "calls.send", "_realtime._unsubscribe")
+"""Ends that wait for what they end, and methods of a common name that wait where they belong to these."""
+
+AT_ONCE = frozenset({"enveloped", "counting_failure"})
+"""What calls the function that it is given before it returns."""
 
 FUNCTIONS = frozenset({"finish", "run_many", "read_all", "save", "work", "Download"})
 """Functions that wait, and a class that opens a connection when it is made."""
@@ -39,11 +44,22 @@ def reaches(cls: type, name: str, seen: Optional[Set[str]] = None) -> Optional[s
 
 
 def _own(function: ast.AST) -> Iterator[ast.AST]:
-    """What is done in a function itself."""
+    """What is done in a function itself, and in those within it that it has called at once."""
+    handed = [
+        node.args[0]
+        for node in ast.walk(function)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in AT_ONCE
+    ]
+    names = {node.id for node in handed if isinstance(node, ast.Name)}
+    yield from _done(function, names, {id(node) for node in handed})
+
+
+def _done(function: ast.AST, names: Set[str], handed: Set[int]) -> Iterator[ast.AST]:
     for child in ast.iter_child_nodes(function):
-        if not isinstance(child, (ast.FunctionDef, ast.Lambda)):
+        later = isinstance(child, (ast.FunctionDef, ast.Lambda)) and id(child) not in handed
+        if not later or (isinstance(child, ast.FunctionDef) and child.name in names):
             yield child
-            yield from _own(child)
+            yield from _done(child, names, handed)
 
 
 def _waits(cls: type, node: ast.AST, seen: Set[str]) -> Optional[str]:

@@ -274,6 +274,22 @@ def test_long_waits_are_spread(scripted: Scripted, owner_of: OwnerOf, value: flo
     assert sum(clock.naps) == pytest.approx(2.0 * factor, abs=0.05)
 
 
+def test_without_a_thread_the_link_is_as_it_was(
+    scripted: Scripted, owner_of: OwnerOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    owner = owner_of(scripted(echo))
+    link = owner.link()
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="new thread"):
+        patch.setattr(threading.Thread, "start", refuse)
+        link.start()
+    assert owner.states == ["connecting", "disconnected"]
+    link.start()
+    wait_until(lambda: owner.opens == 1)
+
+
 @pytest.mark.parametrize("value, factor", [(0.0, 0.5), (1.0, 1.5)])
 def test_by_how_much_is_the_owners_to_say(scripted: Scripted, owner_of: OwnerOf, value: float, factor: float) -> None:
     server = scripted(opened(lambda ws: ws.peer.close()), echo)

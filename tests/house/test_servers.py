@@ -16,7 +16,7 @@ import requests
 
 from tests.conftest import NetworkBlocked, Tls
 from tests.servers.clock import FakeClock
-from tests.servers.postgres import PREFIX, PostgresCluster, _sweep
+from tests.servers.postgres import PREFIX, PostgresCluster, sweep
 from tests.servers.replies import ReplyServer
 from tests.servers.scripted import (
     PeerGone,
@@ -257,7 +257,7 @@ def test_what_killed_processes_left_is_swept(tmp_path: Path) -> None:
     ended.wait(30)
     for name in (f"{PREFIX}{ended.pid}-a", f"{PREFIX}{os.getpid()}-b", f"{PREFIX}other", "unrelated-1-a"):
         (tmp_path / name / "data").mkdir(parents=True)
-    _sweep(tmp_path)
+    sweep(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
         [f"{PREFIX}{os.getpid()}-b", f"{PREFIX}other", "unrelated-1-a"]
     )

