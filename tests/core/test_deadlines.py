@@ -255,9 +255,9 @@ def test_a_deadline_that_passes_just_before_sending_sends_nothing(
     clock = HeldClock()
     real = Transport.lane
 
-    def late(self: Transport) -> Any:
+    def late(self: Transport, more: Any = None) -> Any:
         clock.advance(60)
-        return real(self)
+        return real(self, more)
 
     monkeypatch.setattr(Transport, "lane", late)
     with pytest.raises(APITimeoutError, match="the deadline of 60 s") as caught:
