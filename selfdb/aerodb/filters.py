@@ -377,7 +377,7 @@ def tree(name: str, conditions: tuple[Union[Condition, str], ...], on: str | Non
     path = "" if on is None else f"{values.name(on, 'on')}."
     made = tuple(_child(condition, name) for condition in conditions)
     only = made[0]
-    if len(made) == 1 and isinstance(only, Tree):  # and_(not_or(…)) is that alone
+    if len(made) == 1 and isinstance(only, Tree) and name in ("or", "and"):  # and_(not_or(…)) is that alone
         return Tree(only.name, only.children, path)
     return Tree(name, made, path)
 

@@ -224,6 +224,14 @@ def test_c040_every_kind_of_condition(
     assert sent(rest)[parameter] == text
 
 
+@pytest.mark.parametrize("outer", ["not_or", "not_and"])
+@pytest.mark.parametrize("inner", ["or_", "and_", "not_or", "not_and"])
+def test_c040_what_is_denied_stays_denied(db: Any, outer: str, inner: str) -> None:
+    found = {row["id"] for row in rows(db.from_("users").and_(getattr(filters, inner)("id.eq.1")).execute())}
+    denied = getattr(filters, outer)(getattr(filters, inner)("id.eq.1"))
+    assert {row["id"] for row in rows(db.from_("users").and_(denied).execute())} == set(range(1, 9)) - found
+
+
 def test_c040_one_condition_in_and(db: Any, rest: PostgRest) -> None:
     assert names(db.from_("users").select("name").and_(filters.eq("name", "Bob, Jr.")).execute()) == ["Bob, Jr."]
     assert sent(rest)["and"] == '(name.eq."Bob, Jr.")'
