@@ -230,6 +230,11 @@ def split_path(column: str) -> tuple[str, str]:
     return column[:end], column[end:]
 
 
+def outside_quotes(column: str) -> str:
+    """What of a column's name is not in quotes, and so means what it says."""
+    return re.sub(r'"(?:[^"\\]|\\.)*"', "", column, flags=re.DOTALL)
+
+
 def remembered(function: Callable[P, Condition]) -> Callable[P, Condition]:
     """``function``, which may raise, as one that returns what it would raise."""
 

@@ -72,7 +72,7 @@ class Pages(Iterator["AeroDBResponse[list[RowT]]"]):
         if self._key is None:
             return query
         column = values.name(self._key, "key")
-        if filters.split_path(column)[0] or "->" in column:
+        if filters.split_path(column)[0] or "->" in filters.outside_quotes(column):
             raise InvalidRequestError("key must be a column of the table itself")
         if any(parameter == "order" for parameter, _ in query.orders):
             raise InvalidRequestError("with a key the rows come in its order: leave order() out, or the key")

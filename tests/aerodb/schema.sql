@@ -41,6 +41,10 @@ CREATE TABLE comments (
 -- For any text.
 CREATE TABLE notes (id serial PRIMARY KEY, text text NOT NULL, tags text[] NOT NULL DEFAULT '{}');
 
+-- For names.
+CREATE TABLE odd (id serial PRIMARY KEY, "a,b" int, "c.d" int, "e""f" int, "g\h" int, "(i)" int, "k:l" int, "m n" int,
+    "ü" int, "o-p" int, "1q" int, "select" int, "r->s" int, "limit" int, "T" int, "*" int, other int);
+
 -- For walking: more rows than any page has.
 CREATE TABLE numbers (id int PRIMARY KEY, label text NOT NULL, exact numeric NOT NULL);
 INSERT INTO numbers SELECT n, 'number ' || n, n + 0.12345678901234567890 FROM generate_series(1, 2500) n;
@@ -65,7 +69,7 @@ CREATE FUNCTION api2.greet(name text) RETURNS text LANGUAGE sql IMMUTABLE AS $$S
 
 CREATE FUNCTION reset() RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-    TRUNCATE users, posts, comments, notes, growing, api2.things RESTART IDENTITY;
+    TRUNCATE users, posts, comments, notes, odd, growing, api2.things RESTART IDENTITY;
     INSERT INTO users (name, email, role, age, active, born, ts, deleted_at, meta, tags, span, "limit", "a.b", "full name")
     VALUES
         ('Alice', 'alice@example.com', 'admin', 30, true, '1990-01-02', '2024-01-01T00:00:00Z', NULL,

@@ -14,7 +14,7 @@ import pytest
 from selfdb.aerodb import AeroDBClient, RealtimePayload
 from selfdb.aerodb.realtime import client as realtime_client
 from tests.aerodb.realtime_kit import Heard, Make, eventually, joined
-from tests.aerodb.services import EMAIL, KEY, PASSWORD, Quick, data, jwt, with_clock
+from tests.aerodb.services import EMAIL, KEY, PASSWORD, data, jwt
 from tests.aerodb.test_client import closed_port
 from tests.core.kit import in_forked_child
 from tests.servers.aerodb.realtime import AeroRealtime
@@ -41,46 +41,46 @@ def test_c077_a_lost_connection_comes_back_and_tells_of_the_gap(events: AeroReal
     assert (channel.state, channel.last_error) == ("joined", None)
 
 
-def test_c077_delays_grow_while_it_is_refused(client_for: Make) -> None:
-    clock = Quick()
-    client = with_clock(client_for(f"http://127.0.0.1:{closed_port()}"), clock)
-    client.channel("posts").subscribe()
-
-    def steps() -> List[float]:
-        return list(clock.waits)
-
-    # Each wait is made in pieces of at most a second, between which what is due is looked after.
-    eventually(lambda: sum(steps()) > 300)
-    client.close()
-    clear, total = [1.0, 2.0, 4.0, 8.0, 16.0, 30.0], sum(steps())
-    assert max(steps()) <= 1.0
-    assert total < 300 + 1.5 * 30 + 1
-    assert tuple(clear) == realtime_client.STEPS
-    assert realtime_client.JITTER == 0.5
-
-
-def test_c077_the_first_delays_are_one_two_and_four_seconds_half_more_or_less(
-    events: AeroRealtime, client_for: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    waits: List[float] = []
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> List[float]:
+    """The seconds before each attempt, which are not waited."""
+    asked: List[float] = []
     original = realtime_client.Link._pause
 
     def pause(self: Any, run: Any, seconds: float) -> None:
-        waits.append(seconds)
+        asked.append(seconds)
         original(self, run, 0.0)
 
     monkeypatch.setattr(realtime_client.Link, "_pause", pause)
-    events.refuse = [503, 500, 404, 429, 503, 503, 503]
-    channel = client_for(events).channel("posts")
-    channel.subscribe()
-    events.subscribed()
-    for seconds, step in zip(waits, [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]):
+    return asked
+
+
+STEPS = [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
+
+
+def test_c077_delays_grow_while_nobody_is_there(client_for: Make, pauses: List[float]) -> None:
+    channel = client_for(f"http://127.0.0.1:{closed_port()}").channel("posts").subscribe()
+    eventually(lambda: len(pauses) > len(STEPS))
+    for seconds, step in zip(pauses, STEPS):
         assert 0.5 * step <= seconds <= 1.5 * step
-    assert len(waits) == 7
-    events.drop()  # after an open that brought nothing but its acknowledgement: the steps begin anew
+    assert channel.state == "connecting"
+    assert channel.last_error is not None
+    assert channel.last_error.code == "NETWORK_ERROR"
+
+
+def test_c077_delays_grow_while_it_refuses_and_begin_anew_after_an_open(
+    events: AeroRealtime, live: AeroDBClient, pauses: List[float]
+) -> None:
+    events.refuse = [503, 500, 404, 429, 503, 503, 503]
+    live.channel("posts").subscribe()
+    events.subscribed()
+    for seconds, step in zip(pauses, STEPS):
+        assert 0.5 * step <= seconds <= 1.5 * step
+    assert len(pauses) == 7
+    events.drop()
     events.subscribed(2)
-    assert 0.5 <= waits[7] <= 1.5
-    assert len(waits) == 8
+    assert 0.5 <= pauses[7] <= 1.5
+    assert len(pauses) == 8
 
 
 def test_c077_a_server_that_is_silent_begins_anew_too(

@@ -12,6 +12,7 @@ from uuid import UUID
 import pytest
 from pydantic import BaseModel
 
+from selfdb.aerodb import filters
 from tests.aerodb.kit import invalid, parameters, refused, rows, sent
 from tests.servers.postgrest import PostgRest
 
@@ -116,6 +117,37 @@ def test_c055_what_a_row_lacks(db: Any, rest: PostgRest, missing_default: bool, 
     assert found == [{"balance": 5}, {"balance": balance}]
     wishes = "return=representation,missing=default" if missing_default else "return=representation"
     assert rest.requests[0].header("Prefer") == wishes
+
+
+ODD = ["a,b", "c.d", 'e"f', "g\\h", "(i)", "k:l", "m n", "ü", "o-p", "1q", "select", "r->s", "limit", "T", "*"]
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_c055_columns_of_any_name(db: Any, sql: Sql, name: str) -> None:
+    assert rows(db.from_("odd").insert([{name: 1}, {name: 2, "other": 9}, {"other": 10}]))[1][name] == 2
+    at = name.replace('"', '""')
+    assert sql(f'SELECT "{at}" FROM odd ORDER BY "{at}" NULLS LAST') == [(1,), (2,), (None,)]
+
+
+def test_c055_columns_of_all_names(db: Any) -> None:
+    found = rows(db.from_("odd").insert([{name: 1} for name in ODD]))
+    assert [[name for name, value in row.items() if name != "id" and value == 1] for row in found] == [[n] for n in ODD]
+
+
+@pytest.mark.parametrize("name", ODD[:-1])  # a column called "*" cannot be selected at all
+def test_c046_columns_of_any_name_are_filtered_in_quotes(db: Any, name: str) -> None:
+    assert db.from_("odd").insert([{name: 1}, {name: 2}]).ok
+    escaped = name.replace("\\", "\\\\").replace('"', '\\"')
+    column = f'"{escaped}"'
+    for query in (
+        db.from_("odd").eq(column, 2),
+        db.from_("odd").in_(column, [2, 3]),
+        db.from_("odd").or_(filters.eq(column, 2), filters.gt(column, 5)),
+        db.from_("odd").select(f"id, {column}").in_(column, [2, None]).order(column).limit(1),
+    ):
+        assert [row[name] for row in rows(query.execute())] == [2]
+    walked = [row[name] for row in db.from_("odd").stream(size=1, key=column)]
+    assert walked == [1, 2]
 
 
 @pytest.mark.parametrize("columns", ["name, age", ["name", "age"], ("name", "age")])
