@@ -62,6 +62,10 @@ class ModelReader(RowReader[RowT]):
 
         if not (isinstance(model, type) and issubclass(model, BaseModel)):
             raise InvalidRequestError("model must be a class derived from pydantic.BaseModel")
+        if not model.__pydantic_complete__ and not model.model_rebuild(raise_errors=False):
+            raise InvalidRequestError(
+                f"{model.__name__} names a type that is not defined; define it and call its model_rebuild()"
+            )
         self._model = model
 
     def many(self, answer: Answer) -> list[RowT] | None:
@@ -79,6 +83,8 @@ class ModelReader(RowReader[RowT]):
             return adapter.validate_json(answer.content)
         except ValidationError as error:
             failure = describe(error)
+        except Exception as error:  # noqa: BLE001 - out of the model's own code, and its text may be the row's
+            failure = f"it raised {type(error).__name__}"
         # Raised outside: pydantic's error carries what came.
         raise answer.unusable(f"does not fit {self._model.__name__} ({failure})")
 

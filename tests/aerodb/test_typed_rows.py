@@ -6,7 +6,7 @@ from datetime import date, datetime, timezone
 from typing import Any, List, Optional
 
 import pytest
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 
 from tests.aerodb.kit import invalid, refused, rows, sent
 from tests.servers.postgrest import PostgRest
@@ -100,3 +100,29 @@ def test_null_is_no_data(db: Any, rest: PostgRest, single: bool, model: Any) -> 
     query = db.from_("users", model=model)
     response = (query.single() if single else query).execute()
     assert (response.data, response.error, response.status) == (None, None, 200)
+
+
+class Choosy(BaseModel):
+    name: str
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        raise KeyError(name)
+
+
+def test_a_model_that_raises_by_itself_does_not_deny_that_the_row_was_written(db: Any, sql: Any) -> None:
+    """Whoever is told that nothing was changed sends it again."""
+    error = refused(db.from_("users", model=Choosy).insert({"name": "Zoe"}))
+    assert (error.code, error.status, error.may_have_been_applied) == ("INVALID_RESPONSE", 201, True)
+    assert "KeyError" in error.message
+    assert "Zoe" not in error.message
+    assert sql("SELECT count(*) FROM users WHERE name = 'Zoe'") == [(1,)]
+
+
+class Unfinished(BaseModel):
+    other: Missing  # type: ignore[name-defined]  # noqa: F821
+
+
+def test_a_model_that_is_not_complete_is_refused(db: Any, rest: PostgRest) -> None:
+    assert "model_rebuild" in invalid(rest, db.from_("users", model=Unfinished).insert({"name": "Zoe"}))
