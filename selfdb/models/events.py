@@ -28,7 +28,7 @@ class _Fields:
         self.raw = raw
 
 
-@dataclass(frozen=True, init=False)
+@dataclass(frozen=True)
 class RealtimePayload(_Fields):
     """What a realtime callback is given.
 
@@ -48,22 +48,8 @@ class RealtimePayload(_Fields):
     old: Optional[Dict[str, Any]]
     raw: Dict[str, Any]
 
-    def __init__(
-        self,
-        event: str,
-        table: str,
-        new: Optional[Dict[str, Any]],
-        old: Optional[Dict[str, Any]],
-        raw: Dict[str, Any],
-    ) -> None:
-        for name, value in zip(_NAMES, (event, table, new, old, raw)):
-            object.__setattr__(self, name, value)
-
     def __reduce__(self) -> Any:
         return RealtimePayload, (self.event, self.table, self.new, self.old, self.raw)
-
-
-_NAMES = ("event", "table", "new", "old", "raw")
 
 
 def payload_of(
