@@ -62,9 +62,10 @@ class ModelReader(RowReader[RowT]):
 
         if not (isinstance(model, type) and issubclass(model, BaseModel)):
             raise InvalidRequestError("model must be a class derived from pydantic.BaseModel")
-        if not model.__pydantic_complete__ and not model.model_rebuild(raise_errors=False):
+        complete: type[BaseModel] = model
+        if not complete.__pydantic_complete__ and not complete.model_rebuild(raise_errors=False):
             raise InvalidRequestError(
-                f"{model.__name__} names a type that is not defined; define it and call its model_rebuild()"
+                f"{complete.__name__} names a type that is not defined; define it and call its model_rebuild()"
             )
         self._model = model
 
