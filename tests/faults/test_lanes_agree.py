@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import queue
 import socket
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
@@ -176,6 +177,8 @@ class Bench:
 
     def __init__(self, scripted: Callable[..., ScriptedServer]) -> None:
         self._plan = Wire((b"",), True)
+        self._done: queue.SimpleQueue[None] = queue.SimpleQueue()
+        """One for each answer that has left as a whole, or as far as somebody took it."""
         self._server = scripted(default=self._serve)
         # Without retries of what a reset of the connection met: only the statuses that ask for one are repeated.
         self._ways = [transport_to(self._server, clock=SkippingClock(), max_retries=1, timeout=READ) for _ in range(2)]
@@ -194,8 +197,11 @@ class Bench:
             plan = self._plan
             if plan.closes:  # the end leaves with the last bytes: whether it has come is no question of time
                 peer.sock.setsockopt(socket.IPPROTO_TCP, CORK, 1)
-            for piece in plan.pieces:
-                peer.send(piece)
+            try:
+                for piece in plan.pieces:
+                    peer.send(piece)
+            finally:
+                self._done.put(None)
             if plan.closes:
                 return
 
@@ -216,6 +222,8 @@ class Bench:
         except SelfDBError as error:
             result = type(error), str(error), {name: repr(value) for name, value in vars(error).items()}
         sent = self._server.requests[before:]
+        for _ in sent:  # else what comes behind an answer might reach one way before its next call, and the other after
+            self._done.get(timeout=5 * READ)
         assert transport.exchange(Request("GET", "/next")).json() == "next", "the answer of another call"
         after = self._server.requests[len(sent) + before]
         kept = bool(sent) and sent[-1].connection == after.connection
