@@ -359,7 +359,7 @@ class Realtime:
         Events of joined topics, nearly all there are, change nothing in the machine: they go to the dispatcher in one
         piece. Any other frame may change everything, so what came before it goes first.
         """
-        if not self._asked():
+        if not came or not self._asked():
             return False
         changed = False
         machines, delivery = self._machine.channels, self._delivery

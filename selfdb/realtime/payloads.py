@@ -1,4 +1,4 @@
-"""From a frame's event and payload to what a callback is given, whatever shape the server uses. Pure."""
+"""From a frame to what a callback is given, whatever shape the server uses; and what may be sent. Pure."""
 
 from __future__ import annotations
 
@@ -106,6 +106,6 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _row(*names: Any) -> Any:
+def _row(*values: Any) -> Any:
     """The first that is a row."""
-    return next((row for row in names if isinstance(row, dict)), None)
+    return next((value for value in values if isinstance(value, dict)), None)

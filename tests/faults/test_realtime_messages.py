@@ -210,6 +210,15 @@ def test_g17_any_stream_is_messages_or_the_one_error(stream: bytes, cuts: List[i
     assert len(decoder._buffer) <= 14 + max(limit, max((b - a for a, b in zip(places, places[1:])), default=0)) + limit
 
 
+def test_g17_what_is_no_frame_is_no_sign_of_life(fed: Fed) -> None:
+    machine, now = fed.realtime._machine, time.monotonic()
+    machine._beat_due, machine._beat_last = now + 1, now + 30
+    fed.realtime.received([(1, b"noise"), (2, b"\xff")])
+    assert machine._beat_due == now + 1
+    fed.feed([None, None, "table:nobody", "INSERT", {}])
+    assert machine._beat_due > now + 1
+
+
 def test_g17_what_one_message_may_cost(fed: Fed) -> None:
     """16 MiB, the most that a message may have, of what is worst: the work stays in proportion."""
     fed.join()
