@@ -1,0 +1,80 @@
+"""What a call finds itself in: a transaction, an overlay, an upgrade or a live query's run, told by the context."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
+from typing import Any, Optional, TypeVar
+
+from .ports import Sink, View
+from .specs import StoreSpec
+
+__all__ = ["PASS", "Scope", "current"]
+
+T = TypeVar("T")
+
+_innermost: ContextVar[Optional[Scope]] = ContextVar("selfdb_indexie_scope", default=None)
+
+PASS: Any = object()
+"""Returned by a scope that leaves a call to the scope around it."""
+
+
+class Scope:
+    """Base of all that a context may be in.
+
+    It is bound to the context that entered it: to that thread or task, and to those that begin with a copy of its
+    context. A scope that ended counts for nothing wherever such a copy still holds it.
+
+    :ivar database: the `Indexie` that it is of; a scope means nothing to another.
+    :ivar parent: the scope around it when it was entered, of whichever database.
+    :ivar active: whether it counts.
+    :ivar lock: held by each call that uses its sink or view, since several threads may share its context.
+    """
+
+    def __init__(self, database: Any) -> None:
+        self.database = database
+        self.parent: Optional[Scope] = None
+        self.active = False
+        self.lock = threading.RLock()
+
+    def enter(self) -> None:
+        """From here on calls of this context find it. It does not wait for anything."""
+        self.parent = _alive(_innermost.get())
+        self.active = True
+        _innermost.set(self)
+
+    def leave(self) -> None:
+        """It counts no more, in no context. Callable from any of them, and again."""
+        self.active = False
+        if _innermost.get() is self:
+            _innermost.set(_alive(self.parent))
+
+    def write(self, stores: Sequence[StoreSpec], work: Callable[[Sink], T], silent: bool) -> T:
+        """Do ``work`` on this scope's sink and return what it returns, or :data:`PASS`.
+
+        :raises ReadOnlyError, NotInScopeError: when the scope does not allow it.
+        """
+        result: T = PASS
+        return result
+
+    def view(self, stores: Sequence[StoreSpec]) -> Optional[View]:
+        """What reads in this scope read from; ``None`` leaves it to the scope around. Use it under :attr:`lock`.
+
+        :raises NotInScopeError: when the scope does not cover one of the stores.
+        """
+        return None
+
+
+def _alive(scope: Optional[Scope]) -> Optional[Scope]:
+    while scope is not None and not scope.active:
+        scope = scope.parent
+    return scope
+
+
+def current(database: Any) -> Optional[Scope]:
+    """The innermost active scope of this database in the present context."""
+    scope = _innermost.get()
+    while scope is not None and not (scope.active and scope.database is database):
+        scope = scope.parent
+    return scope
