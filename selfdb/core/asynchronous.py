@@ -21,6 +21,7 @@ from .executor import Executor
 from .forks import renew_after_fork
 from .loops import LoopCallback, LoopSource, running_loop
 from .marks import Mark, mark_of
+from .strand import Stranded
 from .waits import END, Pause, Waiting, Work
 
 __all__ = ["Bridge", "Face", "Opened", "awaitable"]
@@ -82,7 +83,8 @@ class Bridge:
         """What ``function`` gives on a worker thread. Cancelled, it is given up at once, unless shielded: then it is
         only not waited for."""
         executor = self.executor()
-        job = executor.submit(function, arguments, keywords)
+        strand = self.root.strand() if isinstance(self.root, Stranded) else None
+        job = executor.submit(function, arguments, keywords, strand)
         try:
             return await job.future
         except asyncio.CancelledError:
@@ -109,12 +111,12 @@ class Bridge:
                     if isinstance(step, Pause):
                         await _rung(step)
                     elif isinstance(step, Work):
-                        answer = await self.work(step.do, (), {})
+                        answer = await self.work(step.do, (), {}, step.shield)
                     else:
                         answer = step.function(*step.arguments)
                         if inspect.isawaitable(answer):
                             answer = await answer
-                except Exception as raised:  # noqa: BLE001 - for the steps to handle
+                except (Exception, asyncio.CancelledError) as raised:  # noqa: BLE001 - for the steps to handle
                     error = raised
         except StopIteration as end:
             return end.value
@@ -128,7 +130,7 @@ class Bridge:
         if face_class is _UNKNOWN:
             face_class = _face_class_of(type(thing))
         if face_class is None:
-            return thing
+            return thing.function if type(thing) is LoopCallback else thing
         face = self._faces.get(id(thing))
         if face is None:
             if type(thing) is type(self.root) and self.root_face is not None:
@@ -296,7 +298,7 @@ class Opened(Coroutine[Any, Any, FaceT], Generic[FaceT, ItemT]):
 
 _UNKNOWN: Any = object()
 _faces: dict[type[Any], type[Face] | None] = {}
-_DUNDERS = ("__len__", "__getitem__", "__contains__", "__bool__", "__str__")
+_DUNDERS = ("__len__", "__getitem__", "__contains__", "__bool__", "__str__", "__call__")
 
 
 def awaitable(blocking_class: type[Any], module: str | None = None) -> type[Any]:
@@ -353,7 +355,7 @@ def _make(blocking_class: type[Any]) -> type[Face]:
             elif name == "__next__":
                 members["__anext__"] = _next(value)
             elif name == "__enter__":
-                members["__aenter__"] = _at_once(value)
+                members["__aenter__"] = _awaited(value) if _waits(value) else _at_once(value)
             elif name == "__exit__":
                 members["__aexit__"] = _awaited(value) if _waits(value) else _at_once(value)
     if "__anext__" in members:
@@ -449,7 +451,7 @@ def _opening(call: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any
 
 
 def _class_method(function: Callable[..., Any]) -> Any:
-    """An alternative constructor; what it makes is a client of its own."""
+    """An alternative constructor; what it makes is a client of its own. Or a question that needs no client."""
     mark = mark_of(function)
     if mark is None:
         return classmethod(functools.wraps(function)(lambda cls, *a, **k: function(cls._blocking_class, *a, **k)))
@@ -459,11 +461,14 @@ def _class_method(function: Callable[..., Any]) -> Any:
         bridge = Bridge()
         do = _Maker(function) if mark.opens else function
         try:
-            bridge.root = await bridge.work(do, (cls._blocking_class, *arguments), keywords)
-            bridge.root_face = cls
+            made = await bridge.work(do, (cls._blocking_class, *arguments), keywords)
         except BaseException:
             bridge.close()  # there is no client that could be closed
             raise
+        if not isinstance(made, cls._blocking_class):
+            bridge.close()
+            return made
+        bridge.root, bridge.root_face = made, cls
         face = cls._of(bridge.root, bridge)
         bridge._faces[id(bridge.root)] = face
         return face
@@ -518,6 +523,8 @@ def _adapter(function: Callable[..., Any], mark: Mark | None) -> _Adapter:
     def adapted(bridge: Bridge, name: str | None, value: Any) -> Any:
         if isinstance(value, Face):
             return value._blocking
+        if isinstance(value, (list, tuple)) and any(isinstance(item, Face) for item in value):
+            return [item._blocking if isinstance(item, Face) else item for item in value]
         if name in callbacks and callable(value):
             return LoopCallback(value, bridge.loop)
         if name in sources and hasattr(value, "__aiter__"):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
+from typing import Any, TypeVar
 
 __all__ = [
     "Call",
@@ -13,12 +14,18 @@ __all__ = [
     "Visit",
     "acting_thread",
     "away",
+    "carry",
+    "carry_into",
     "current_call",
     "enter_call",
     "enter_visit",
     "interruptible",
+    "serves",
     "shielded",
 ]
+
+
+T = TypeVar("T")
 
 
 class CallAbandoned(BaseException):
@@ -166,13 +173,15 @@ class Visit:
 
     :ivar thread: the one that waits.
     :ivar active: whether it still does.
+    :ivar outer: the visit that this thread itself serves, if it does.
     """
 
-    __slots__ = ("active", "thread")
+    __slots__ = ("active", "outer", "thread")
 
     def __init__(self) -> None:
         self.thread = threading.current_thread()
         self.active = True
+        self.outer = _visit.get()
 
 
 _visit: ContextVar[Visit | None] = ContextVar("selfdb_visit", default=None)
@@ -188,3 +197,29 @@ def acting_thread() -> threading.Thread:
     """The thread that cannot go on before this code has: the current one, or the one whose callback this serves."""
     visit = _visit.get()
     return visit.thread if visit is not None and visit.active else threading.current_thread()
+
+
+def serves(thread: threading.Thread) -> bool:
+    """Whether ``thread`` cannot go on before this code has: it waits for a callback of which this is part."""
+    visit = _visit.get()
+    while visit is not None and visit.active:
+        if visit.thread is thread:
+            return True
+        visit = visit.outer
+    return False
+
+
+_carried: list[ContextVar[Any]] = []
+
+
+def carry(variable: ContextVar[T]) -> ContextVar[T]:
+    """Have a callback on a loop see the value of ``variable`` that the calling thread has, not the one of the moment
+    at which the callback was given. It must have a default."""
+    _carried.append(variable)
+    return variable
+
+
+def carry_into(context: Context) -> None:
+    """Set in ``context`` what is carried, as it is here."""
+    for variable in _carried:
+        context.run(variable.set, variable.get())

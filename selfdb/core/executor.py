@@ -13,6 +13,7 @@ from typing import Any
 
 from .call import Call, CallAbandoned, enter_call
 from .places import STUCK_SECONDS, Places, Worker
+from .strand import Strand
 
 __all__ = ["Executor", "Job"]
 
@@ -26,36 +27,39 @@ class Job(Call):
     """A call on its way through a worker thread.
 
     :ivar future: what the loop waits for; it is not given the outcome of a call that was given up.
+    :ivar executor: of that loop.
+    :ivar strand: what it belongs to, if anything.
     """
 
     __slots__ = (
         "_away",
-        "_places",
         "_thread",
         "_worker",
         "arguments",
         "context",
         "error",
+        "executor",
         "function",
         "future",
         "keywords",
         "result",
+        "strand",
     )
 
     def __init__(
         self,
-        future: asyncio.Future[Any],
-        places: Places[Job],
+        executor: Executor,
         function: Callable[..., Any],
         arguments: tuple[Any, ...],
         keywords: Mapping[str, Any],
     ) -> None:
         super().__init__()
-        self._places = places
         self._worker: Worker[Job] | None = None
         self._thread = 0
         self._away = 0
-        self.future = future
+        self.executor = executor
+        self.strand: Strand | None = None
+        self.future: asyncio.Future[Any] = executor.loop.create_future()
         self.function = function
         self.arguments = arguments
         self.keywords = keywords
@@ -89,7 +93,7 @@ class Job(Call):
             self._away += 1
             if self._away == 1 and worker.has_place:
                 worker.has_place = False
-                self._places.give()
+                self.executor._places.give()
 
     def come_back(self) -> None:
         """It has waited, and wants to compute again."""
@@ -97,7 +101,7 @@ class Job(Call):
         if worker is not None and threading.get_ident() == self._thread:
             self._away -= 1
             if self._away == 0:
-                worker.has_place = self._places.take()
+                worker.has_place = self.executor._places.take()
 
     def land(self) -> None:
         """Give the outcome to who waits for it; on the loop."""
@@ -129,14 +133,30 @@ class Executor:
         self._waking = False
         self._places: Places[Job] = Places(PLACES, self._start)
         self._watched = False
+        self._strands: set[Strand] = set()
 
-    def submit(self, function: Callable[..., Any], arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> Job:
-        """Have ``function`` called by a worker; returns at once."""
-        job = Job(self.loop.create_future(), self._places, function, arguments, keywords)
+    def submit(
+        self,
+        function: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        keywords: Mapping[str, Any],
+        strand: Strand | None = None,
+    ) -> Job:
+        """Have ``function`` called by a worker, that of ``strand`` if it belongs to one; returns at once."""
+        job = Job(self, function, arguments, keywords)
+        if strand is not None and strand.put(job):
+            return job
+        if job.strand is not None:
+            self._strands.add(job.strand)
         try:
             waits = self._places.put(job)
-        except RuntimeError:
+        except RuntimeError as error:
             job.abandon()  # who comes later must not do what was said to have failed
+            if job.strand is not None:
+                self._strands.discard(job.strand)
+                for other in job.strand.failed():
+                    other.error = error
+                    other.executor._landed(other)
             raise
         if waits and not self._watched:
             self._watched = True
@@ -155,17 +175,28 @@ class Executor:
     def _work(self, worker: Worker[Job]) -> None:
         job = worker.job
         while job is not None:
+            strand = job.strand
+            if strand is not None:
+                strand.enter()
             job.run(worker)
-            self._done.append(job)
+            job.executor._landed(job)
             # An idle thread must not keep an answer alive.
             job = worker.job = None
-            if not self._waking:
-                self._waking = True
-                try:
-                    self.loop.call_soon_threadsafe(self._land)
-                except RuntimeError:  # the loop is closed, and nobody waits any more
-                    self._done.clear()
+            if strand is not None:
+                job = strand.next(worker, self._places)
+                if job is not None:
+                    continue
+                self._strands.discard(strand)
             job = self._places.next(worker, IDLE_SECONDS)
+
+    def _landed(self, job: Job) -> None:
+        self._done.append(job)
+        if not self._waking:
+            self._waking = True
+            try:
+                self.loop.call_soon_threadsafe(self._land)
+            except RuntimeError:  # the loop is closed, and nobody waits any more
+                self._done.clear()
 
     def _land(self) -> None:
         # First, so that a result which is too late for this round wakes the loop again.
@@ -175,4 +206,6 @@ class Executor:
 
     def close(self) -> None:
         """Let the threads go when they have done what is queued. A later call has one started for itself."""
+        for strand in tuple(self._strands):
+            strand.close()
         self._places.close()

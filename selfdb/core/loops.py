@@ -10,7 +10,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
 from typing import Any
 
 from ..exceptions import RealtimeError
-from .call import Visit, enter_visit, interruptible
+from .call import Visit, carry_into, enter_visit, interruptible
 
 __all__ = ["LoopCallback", "LoopSource", "running_loop"]
 
@@ -43,6 +43,7 @@ class _Errand:
         """What the function gives; if it gives an awaitable, what that comes to."""
         if running_loop() is loop:
             raise RuntimeError("a callback of this loop was called on the loop's own thread, which cannot wait for it")
+        carry_into(context)
         try:
             loop.call_soon_threadsafe(self._begin, context=context)
             with interruptible(lambda: self._give_up(loop)):
@@ -107,7 +108,7 @@ class LoopCallback:
     """A callback that a thread calls and that runs on an event loop; the thread waits for its end.
 
     It may be a coroutine function, or return an awaitable. Equal to another one of the same function, so that it can
-    be taken away again.
+    be taken away again; and named as its function is.
 
     :param loop: gives the loop where none ran when the callback was given.
     """
@@ -117,6 +118,10 @@ class LoopCallback:
         self._loop = running_loop()
         self._later = loop
         self._context = contextvars.copy_context()
+        self.__wrapped__ = function
+        for name in ("__module__", "__name__", "__qualname__", "__doc__"):
+            if hasattr(function, name):
+                setattr(self, name, getattr(function, name))
 
     def __call__(self, *arguments: Any) -> Any:
         loop = self._later() if self._loop is None else self._loop

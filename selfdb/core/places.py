@@ -188,6 +188,30 @@ class Places(Generic[JobT]):
         elif worker is not None:
             self._wake(worker)
 
+    def between(self, worker: Worker[JobT]) -> None:
+        """``worker`` goes on with what only it can do: those who come back from a wait go first."""
+        with self._lock:
+            self._changes += 1
+            if worker.has_place and not self._returning:
+                return
+        if worker.has_place:
+            self.give()
+        worker.has_place = self.take()
+
+    def lend(self, worker: Worker[JobT]) -> None:
+        """The thread of ``worker`` waits for what only it can do: it has no place, and is not counted."""
+        with self._lock:
+            self._workers -= 1
+            had, worker.has_place = worker.has_place, False
+        if had:
+            self.give()
+
+    def take_back(self, worker: Worker[JobT]) -> None:
+        """It goes on; there may be more threads than usual for a while."""
+        with self._lock:
+            self._workers += 1
+        worker.has_place = self.take()
+
     def take(self) -> bool:
         """Wait for a place to go on at; false where one has to go on without, lest all wait for each other."""
         with self._lock:

@@ -81,9 +81,13 @@ class Pause(NamedTuple):
 
 
 class Work(NamedTuple):
-    """Call ``do``, which may block, and go on with what it returns or raises."""
+    """Call ``do``, which may block, and go on with what it returns or raises.
+
+    :ivar shield: whether it goes on when nobody waits for it any more.
+    """
 
     do: Callable[[], Any]
+    shield: bool = False
 
 
 class Ask(NamedTuple):
@@ -96,7 +100,8 @@ class Ask(NamedTuple):
 Step = Union[Pause, Work, Ask]
 
 Waiting = Generator[Step, Any, T]
-"""A wait under way. Between its steps it must not block, for it may run on an event loop."""
+"""A wait under way. Between its steps it must not block, for it may run on an event loop. There a step that is
+cancelled raises that into the generator, which may wait once more to clean up."""
 
 
 def until(signal: Signal, ready: Callable[[], bool], seconds: float | None) -> Waiting[bool]:
@@ -112,9 +117,9 @@ def until(signal: Signal, ready: Callable[[], bool], seconds: float | None) -> W
         yield Pause(signal, moment, left)
 
 
-def work(do: Callable[[], T]) -> Waiting[T]:
-    """What ``do()`` gives, which may block."""
-    result: T = yield Work(do)
+def work(do: Callable[[], T], *, shield: bool = False) -> Waiting[T]:
+    """What ``do()`` gives, which may block; if ``shield``, it goes on when nobody waits for it any more."""
+    result: T = yield Work(do, shield)
     return result
 
 
