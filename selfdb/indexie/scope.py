@@ -50,6 +50,13 @@ class Scope:
         if _innermost.get() is self:
             _innermost.set(_alive(self.parent))
 
+    def joins(self, database: Any) -> bool:
+        """Asked when a call of another database than its own finds it: whether it is of that one from now on.
+
+        :raises InvalidStateError: when it may not be passed by.
+        """
+        return False
+
     def write(self, stores: Sequence[StoreSpec], work: Callable[[Sink], T], silent: bool) -> T:
         """Do ``work`` on this scope's sink and return what it returns, or :data:`PASS`.
 
@@ -75,6 +82,6 @@ def _alive(scope: Optional[Scope]) -> Optional[Scope]:
 def current(database: Any) -> Optional[Scope]:
     """The innermost active scope of this database in the present context."""
     scope = _innermost.get()
-    while scope is not None and not (scope.active and scope.database is database):
+    while scope is not None and not (scope.active and (scope.database is database or scope.joins(database))):
         scope = scope.parent
     return scope
