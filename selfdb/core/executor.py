@@ -33,6 +33,7 @@ class Job(Call):
 
     __slots__ = (
         "_away",
+        "_places",
         "_thread",
         "_worker",
         "arguments",
@@ -55,6 +56,7 @@ class Job(Call):
     ) -> None:
         super().__init__()
         self._worker: Worker[Job] | None = None
+        self._places = executor._places
         self._thread = 0
         self._away = 0
         self.executor = executor
@@ -67,9 +69,10 @@ class Job(Call):
         self.result: Any = None
         self.error: BaseException | None = None
 
-    def run(self, worker: Worker[Job]) -> None:
-        """Make the call, on the thread of ``worker``, in the context of who asked for it."""
+    def run(self, worker: Worker[Job], places: Places[Job]) -> None:
+        """Make the call, on the thread of ``worker`` and ``places``, in the context of who asked for it."""
         self._worker = worker
+        self._places = places  # of another executor than its own, if its strand began on another loop
         self._thread = threading.get_ident()
         try:
             self.result = self.context.run(self._run)
@@ -93,7 +96,7 @@ class Job(Call):
             self._away += 1
             if self._away == 1 and worker.has_place:
                 worker.has_place = False
-                self.executor._places.give()
+                self._places.give()
 
     def come_back(self) -> None:
         """It has waited, and wants to compute again."""
@@ -101,7 +104,7 @@ class Job(Call):
         if worker is not None and threading.get_ident() == self._thread:
             self._away -= 1
             if self._away == 0:
-                worker.has_place = self.executor._places.take()
+                worker.has_place = self._places.take()
 
     def land(self) -> None:
         """Give the outcome to who waits for it; on the loop."""
@@ -156,7 +159,8 @@ class Executor:
                 self._strands.discard(job.strand)
                 for other in job.strand.failed():
                     other.error = error
-                    other.executor._landed(other)
+                    other.executor._done.append(other)
+                    other.executor._wake()
             raise
         if waits and not self._watched:
             self._watched = True
@@ -178,10 +182,12 @@ class Executor:
             strand = job.strand
             if strand is not None:
                 strand.enter()
-            job.run(worker)
-            job.executor._landed(job)
+            job.run(worker, self._places)
+            executor = job.executor
+            executor._done.append(job)
             # An idle thread must not keep an answer alive.
             job = worker.job = None
+            executor._wake()
             if strand is not None:
                 job = strand.next(worker, self._places)
                 if job is not None:
@@ -189,8 +195,8 @@ class Executor:
                 self._strands.discard(strand)
             job = self._places.next(worker, IDLE_SECONDS)
 
-    def _landed(self, job: Job) -> None:
-        self._done.append(job)
+    def _wake(self) -> None:
+        """Have the loop see what is done."""
         if not self._waking:
             self._waking = True
             try:

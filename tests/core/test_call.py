@@ -19,6 +19,7 @@ from selfdb.core.call import (
     enter_call,
     enter_visit,
     interruptible,
+    serves,
     shielded,
 )
 from tests.core.kit import BOUND, Background, wait_until
@@ -170,3 +171,28 @@ def test_who_acts_is_the_thread_that_waits_for_it() -> None:
     within(on_the_loop)
     go_on.set()
     waits.result()
+
+
+def test_whom_a_callback_serves_and_whom_those_within_it_serve() -> None:
+    here = threading.current_thread()
+    visits: List[Visit] = []
+
+    def inner() -> None:
+        enter_visit(visits[1])
+        assert serves(visits[1].thread)
+        assert serves(visits[0].thread)
+        assert not serves(here)
+        visits[1].active = False
+        assert not serves(visits[0].thread)
+
+    def outer() -> None:
+        enter_visit(visits[0])
+        assert serves(visits[0].thread)
+        made = contextvars.copy_context()
+        Background(lambda: made.run(lambda: visits.append(Visit()))).result()
+        assert visits[1].outer is visits[0]
+        within(inner)
+
+    assert not serves(here)
+    Background(lambda: visits.append(Visit())).result()
+    within(outer)
