@@ -1,0 +1,191 @@
+"""One connection to the file: how it is set up, how it waits for a lock, and what its errors become."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, List, Optional
+
+from ..core.call import away, current_call
+from .errors import DatabaseClosedError, IndexedDBError, IndexieTimeoutError, is_busy, translate
+from .timing import Timing
+
+__all__ = ["Connection"]
+
+_jitter = random.Random()  # noqa: S311 - it spreads waits
+
+
+class Connection:
+    """A connection that opens itself when it is first used, and again after it was put away.
+
+    Whoever *holds* it (the writer in a transaction, the owner of a snapshot) is alone with it until he gives it back;
+    a thread's own reader is used call by call under its :attr:`lock`, and may be put away in between.
+
+    :param connect: makes SQLite's own connection.
+    :param busy_timeout: seconds to wait for another process's lock.
+    :ivar held: whether somebody holds it.
+    """
+
+    def __init__(self, connect: Callable[[], sqlite3.Connection], busy_timeout: float, timing: Timing) -> None:
+        self._connect = connect
+        self._busy_timeout = busy_timeout
+        self._timing = timing
+        self._raw: Optional[sqlite3.Connection] = None
+        self._closed = False
+        self.lock = threading.RLock()
+        self.held = False
+
+    @property
+    def raw(self) -> sqlite3.Connection:
+        """SQLite's own connection; its errors go through :meth:`failed`."""
+        raw = self._raw
+        if raw is None:
+            with self.lock:
+                if self._closed:
+                    raise DatabaseClosedError("the database was closed")
+                if self._raw is None:
+                    self._raw = self._connect()
+                raw = self._raw
+        return raw
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has a file open."""
+        return self._raw is not None
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed for good."""
+        return self._closed
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction has begun on it."""
+        return self._raw is not None and self._raw.in_transaction
+
+    def failed(self, error: sqlite3.Error) -> IndexedDBError:
+        """What to raise, ``from error``, in its place."""
+        if self._closed:
+            return DatabaseClosedError("the database was closed")
+        return translate(error)
+
+    # Statements
+
+    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:
+        """Run one statement."""
+        try:
+            return self.raw.execute(sql, parameters)
+        except sqlite3.Error as error:
+            raise self.failed(error) from error
+
+    def executemany(self, sql: str, rows: Iterable[Sequence[Any]]) -> sqlite3.Cursor:
+        """Run one statement for each of ``rows``."""
+        try:
+            return self.raw.executemany(sql, rows)
+        except sqlite3.Error as error:
+            raise self.failed(error) from error
+
+    def one(self, sql: str, parameters: Sequence[Any] = ()) -> Any:
+        """Run a statement and return its first row, or ``None``. Nothing of it is left running."""
+        with self.lock:
+            try:
+                return self.raw.execute(sql, parameters).fetchone()
+            except sqlite3.Error as error:
+                raise self.failed(error) from error
+
+    def all(self, sql: str, parameters: Sequence[Any] = ()) -> List[Any]:
+        """Run a statement and return all of its rows."""
+        with self.lock:
+            try:
+                return self.raw.execute(sql, parameters).fetchall()
+            except sqlite3.Error as error:
+                raise self.failed(error) from error
+
+    # Transactions
+
+    def begin(self, seconds: Optional[float] = None) -> None:
+        """Begin a transaction that writes.
+
+        :param seconds: how long to wait for other processes' ones; ``None`` is the database's ``busy_timeout``.
+        :raises IndexieTimeoutError: when that time is over.
+        """
+        self._persist("BEGIN IMMEDIATE", seconds)
+
+    def begin_snapshot(self) -> None:
+        """Begin a transaction that reads; its snapshot is that of its first read."""
+        self.execute("BEGIN")
+
+    def commit(self) -> None:
+        """End the transaction and keep what it did."""
+        self._persist("COMMIT", None)
+
+    def rollback(self) -> None:
+        """End the transaction, if there is one, and undo what it did."""
+        if self.in_transaction:
+            self.execute("ROLLBACK")
+
+    def _persist(self, sql: str, seconds: Optional[float]) -> None:
+        """Run ``sql`` until no lock of another connection is in its way.
+
+        SQLite's own wait has steps of up to 100 ms, which is long beside a transaction of 100 us.
+        """
+        raw = self.raw
+        try:
+            raw.execute(sql)
+            return
+        except sqlite3.Error as error:
+            if not is_busy(error):
+                raise self.failed(error) from error
+        seconds = self._busy_timeout if seconds is None else seconds
+        end = time.monotonic() + seconds
+        step, longest = self._timing.busy_step, self._timing.busy_step_limit
+        while True:
+            call = current_call()
+            if call is not None:
+                call.check()
+            with away():
+                time.sleep(step * (0.5 + 0.5 * _jitter.random()))
+            step = min(step * 2, longest)
+            try:
+                raw.execute(sql)
+                return
+            except sqlite3.Error as error:
+                if not is_busy(error) or self._closed:
+                    raise self.failed(error) from error
+                if time.monotonic() >= end:
+                    raise IndexieTimeoutError(
+                        f"another process has been writing for all of busy_timeout ({seconds:g} s)"
+                    ) from error
+
+    # Its life
+
+    def interrupt(self) -> None:
+        """End the statement that another thread runs on it, if there is one."""
+        raw = self._raw
+        if raw is not None:
+            try:
+                raw.interrupt()
+            except sqlite3.ProgrammingError:
+                return  # it was closed in this moment, which is what the caller is after
+
+    def put_away(self) -> None:
+        """Close the file until it is used again. The caller has :attr:`lock`, or holds it."""
+        raw, self._raw = self._raw, None
+        if raw is not None:
+            raw.close()
+
+    def close(self) -> None:
+        """Close it for good."""
+        self._closed = True
+        with self.lock:
+            self.put_away()
+
+    def abandon(self) -> Optional[sqlite3.Connection]:
+        """In a forked child: give up what the parent had open, which must not be closed here; return it."""
+        raw, self._raw = self._raw, None
+        self.lock = threading.RLock()
+        self._closed = True
+        return raw
