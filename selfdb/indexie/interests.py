@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Collection, Iterable
-from typing import Any, Dict, Generic, Hashable, List, Optional, Set, Tuple, TypeVar
+from typing import Any, Dict, Generic, List, Optional, Set, Tuple, TypeVar
 
 from .log import EVERYTHING, Changes
 from .ranges import Range
@@ -13,7 +13,7 @@ from .tracking import Part, Reads
 
 __all__ = ["Interests", "Intervals"]
 
-L = TypeVar("L", bound=Hashable)
+L = TypeVar("L")
 
 # A place on the line of all keys. A key stands between two places that are its own, so that a bound may lie before it
 # or behind it: (numbers, then bytes; the key; 0 before, 1 at, 2 behind).
