@@ -9,6 +9,7 @@ NAMES = (
     "aio",
     "calls",
     "cron",
+    "faults",
     "latency",
     "mutants",
     "postgrest",
