@@ -1,4 +1,4 @@
-"""The command line: ``selfdb serve``, ``selfdb backup`` and ``selfdb restore``.
+"""The command line: ``selfdb serve``, ``selfdb backup``, ``selfdb restore`` and ``selfdb indexie``.
 
 Nothing of the server is imported before a command needs it, so ``selfdb --help`` works without the extra.
 """
@@ -28,8 +28,11 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
 
     :param arguments: the command line without the program's name; that of the process by default.
     """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] == ["indexie"]:
+        return int(importlib.import_module("selfdb.indexie.command").main(given[1:]))
     parser = _parser()
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(given)
     if options.command is None:
         parser.print_help()
         return 2
@@ -66,13 +69,14 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="selfdb", description="A SelfDB-compatible server, and care for its data.")
+    parser = _Parser(prog="selfdb", description="A SelfDB-compatible server, care for its data, and local stores.")
     parser.add_argument("--version", action="version", version=f"selfdb {__version__}")
     parser.set_defaults(command=None)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     _add_serve(commands)
     _add_backup(commands)
     _add_restore(commands)
+    commands.add_parser("indexie", help="look into a local store")  # which reads the rest of the line itself
     return parser
 
 

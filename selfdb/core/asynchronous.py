@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Mappi
 from typing import Any, Generic, TypeVar, cast
 
 from .call import CallAbandoned, shielded
-from .executor import Executor
+from .executor import IDLE_SECONDS, Executor
 from .forks import renew_after_fork
 from .loops import LoopCallback, LoopSource, running_loop
 from .marks import Mark, mark_of
@@ -32,9 +32,13 @@ ItemT = TypeVar("ItemT")
 
 
 class Bridge:
-    """What all faces of one client share: its executors, one a loop, and the faces that there are. For any thread."""
+    """What all faces of one client share: its executors, one a loop, and the faces that there are. For any thread.
 
-    def __init__(self) -> None:
+    :param idle: seconds after which a thread goes that has nothing to do.
+    """
+
+    def __init__(self, idle: float = IDLE_SECONDS) -> None:
+        self._idle = idle
         self.root: Any = None
         """The client that ends the executors with itself."""
         self.root_face: type[Face] | None = None
@@ -60,7 +64,7 @@ class Bridge:
             for other in list(self._executors):
                 if other.is_closed():
                     self._executors.pop(other).close()
-            executor = self._executors[loop] = Executor(loop)
+            executor = self._executors[loop] = Executor(loop, self._idle)
             return executor
 
     def loop(self) -> asyncio.AbstractEventLoop:

@@ -124,14 +124,16 @@ class Job(Call):
 
 
 class Executor:
-    """At most 64 daemon threads, started as they are needed. ``submit`` belongs to the loop, ``close`` to anybody.
+    """At most 64 daemon threads, started as they are needed, and gone after ``idle`` seconds without work. ``submit``
+    belongs to the loop, ``close`` to anybody.
 
     The standard executor is not used: the interpreter's exit waits for its threads, and each of its results wakes
     the loop by itself.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, idle: float = IDLE_SECONDS) -> None:
         self.loop = loop
+        self._idle = idle
         self._done: deque[Job] = deque()
         self._waking = False
         self._places: Places[Job] = Places(PLACES, self._start)
@@ -193,7 +195,7 @@ class Executor:
                 if job is not None:
                     continue
                 self._strands.discard(strand)
-            job = self._places.next(worker, IDLE_SECONDS)
+            job = self._places.next(worker, self._idle)
 
     def _wake(self) -> None:
         """Have the loop see what is done."""
