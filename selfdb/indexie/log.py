@@ -66,7 +66,7 @@ SINCE = (
 """The commits after a seq, oldest first, each with the watermark: the newest seq that was pruned."""
 
 _APPEND = "INSERT INTO _ix_log (seq, total, body) VALUES (?, ?, ?)"
-_OLDEST_KEPT = "SELECT seq FROM _ix_log WHERE total > ? ORDER BY seq LIMIT 1"
+_NEWEST_GONE = "SELECT seq FROM _ix_log WHERE total >= ? ORDER BY seq LIMIT 1"
 _PRUNE = "DELETE FROM _ix_log WHERE seq <= ?"
 _NO_LESS = "SELECT 1 FROM _ix_log WHERE seq <= ? LIMIT 1"
 _WATERMARK = (
@@ -242,8 +242,7 @@ def prune(execute: Execute, seq: int, total: int, keep_rows: int = KEEP_ROWS, ke
     """Forget the oldest commits, and note up to where. ``seq`` and ``total`` are the newest row's."""
     watermark = seq - max(1, keep_rows)
     if total > keep_bytes:
-        oldest = execute(_OLDEST_KEPT, (total - keep_bytes,)).fetchone()
-        watermark = max(watermark, min(oldest[0], seq) - 1)
+        watermark = max(watermark, min(execute(_NEWEST_GONE, (total - keep_bytes,)).fetchone()[0], seq - 1))
     if watermark >= 0 and execute(_NO_LESS, (watermark,)).fetchone() is not None:
         execute(_PRUNE, (watermark,))
         execute(_WATERMARK, (watermark,))
