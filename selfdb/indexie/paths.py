@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Final
 
-__all__ = ["MISSING", "Missing", "assign", "discard", "getter", "lookup"]
+__all__ = ["MISSING", "Missing", "assign", "discard", "lookup"]
 
 
 class Missing:
@@ -39,13 +38,6 @@ def lookup(document: Any, path: str) -> Any:
         if value is MISSING:
             return MISSING
     return value
-
-
-def getter(path: str) -> Callable[[dict[str, Any]], Any]:
-    """:func:`lookup` for one path and documents that are dicts."""
-    if "." in path:
-        return lambda document: lookup(document, path)
-    return lambda document: document.get(path, MISSING)
 
 
 def assign(document: dict[str, Any], path: str, value: Any) -> bool:

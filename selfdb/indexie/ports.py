@@ -83,16 +83,22 @@ class View(Protocol):
 
 
 class Sink(View, Protocol):
-    """Where a write goes: a transaction of the file, or an overlay. It stores; what a write means is said elsewhere."""
+    """Where a write goes: a transaction of the file, or an overlay. It stores; what a write means is said elsewhere.
+
+    :ivar explicit: whether it goes on after the call that writes: then a row that fails leaves the others as they are.
+    """
+
+    explicit: bool
 
     def next_key(self, store: StoreSpec) -> int:
-        """A generated key, used up.
+        """The key to generate for the next row. It is used up by :meth:`saw_key`, which follows once the row is there;
+        an overlay may use it up at once.
 
         :raises ConstraintError: when there are none left.
         """
 
     def saw_key(self, store: StoreSpec, number: float) -> None:
-        """A row with this numeric key is added: the generator goes on above it."""
+        """A row with this numeric key was added: the generator goes on above it."""
 
     def insert(self, store: StoreSpec, key: EncodedKey, document: Any, text: str) -> None:
         """Add a row.

@@ -1,0 +1,442 @@
+"""Transactions: several calls as one, on the file itself; nested ones as savepoints of the outer one."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, List, NoReturn, Optional, Tuple, TypeVar
+
+from ..core.marks import blocking, inner, passing
+from ..core.strand import Strand
+from ..core.waits import Waiting, ask, waiting, work
+from .errors import (
+    AbortError,
+    InvalidArgumentError,
+    NotInScopeError,
+    ReadOnlyError,
+    SubTransactionError,
+    TransactionInactiveError,
+)
+from .ports import Sink, View
+from .scope import Scope, current
+from .specs import StoreSpec
+from .table import Table
+from .writer import Writer
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from .database import Indexie
+
+__all__ = ["Transaction", "run"]
+
+T = TypeVar("T")
+
+_logger = logging.getLogger("selfdb.indexie")
+
+_MODES = {"rw": "rw", "readwrite": "rw", "r": "r", "readonly": "r"}
+
+
+@blocking
+class Transaction(Scope):
+    """Calls that are kept together or not at all, or that read one state. Made by :meth:`Indexie.transaction`.
+
+    It holds for the context that entered it: that thread or task, and those that begin with a copy of its context.
+    Whatever is called on the database there is part of it. A block that raises undoes what was written in it;
+    ``KeyboardInterrupt`` is no exception.
+
+    A transaction within another one joins it. If its block raises only its own writes are undone, and the outer one may
+    go on.
+    """
+
+    def __init__(self, database: Indexie, mode: str, tables: Any) -> None:
+        super().__init__(database)
+        self._mode = _mode(mode)
+        self._scope = _names(database, tables)
+        self._writer: Optional[Writer] = None
+        self._view: Optional[View] = None
+        self._outer: Optional[Scope] = None
+        self._savepoint: Any = None
+        self._child: Optional[Transaction] = None
+        self._state = "new"
+        self._aborted = False
+        self._on_commit: List[Callable[[], object]] = []
+        self._on_rollback: List[Callable[[], object]] = []
+
+    def __repr__(self) -> str:
+        return f"<Transaction {self._mode!r} of {', '.join(self._scope)}>"
+
+    @property
+    def mode(self) -> str:
+        """``"rw"`` or ``"r"``."""
+        return self._mode
+
+    @property
+    def scope(self) -> Tuple[str, ...]:
+        """The names of its tables."""
+        return self._scope
+
+    @property
+    def locks(self) -> bool:  # type: ignore[override]
+        """Whether it holds the file's write lock."""
+        return self._writer is not None
+
+    @inner
+    def writer(self) -> Optional[Writer]:
+        """What it writes to; ``None`` when it reads only."""
+        return self._writer
+
+    def table(self, name: str) -> Table[Any]:
+        """One of its tables, for use while it is active and in its own context.
+
+        :raises NotInScopeError: when the transaction does not list it.
+        :raises TransactionInactiveError: when the transaction is over, or another context's.
+        """
+        self._check_use()
+        if name not in self._scope:
+            self._outside(name)
+        return _Bound(self, name)
+
+    def __getattr__(self, name: str) -> Table[Any]:
+        if name.startswith("_") or name not in self.__dict__.get("_scope", ()):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return self.table(name)
+
+    def abort(self) -> NoReturn:
+        """End it: everything is undone, and the caller of the transaction gets this error.
+
+        :raises AbortError: always.
+        """
+        self._check_use()
+        self._aborted = True
+        raise AbortError("the transaction was aborted")
+
+    @passing(callbacks=("callback",))
+    def on_commit(self, callback: Callable[[], Any]) -> None:
+        """Call ``callback()`` once after the COMMIT, of the outermost transaction if it is a nested one."""
+        self._check_use()
+        self._on_commit.append(_callback(callback, "on_commit"))
+
+    @passing(callbacks=("callback",))
+    def on_rollback(self, callback: Callable[[], Any]) -> None:
+        """Call ``callback()`` once if it was undone."""
+        self._check_use()
+        self._on_rollback.append(_callback(callback, "on_rollback"))
+
+    # As a scope
+
+    @inner
+    def write(self, stores: Sequence[StoreSpec], work: Callable[[Sink], T], silent: bool) -> T:
+        """Do ``work`` on what it writes to."""
+        with self.lock:
+            self._check_scope(stores)
+            if self._mode == "r":
+                raise ReadOnlyError(f'this transaction only reads {", ".join(self._scope)}: begin it with "rw"')
+            if not silent:
+                self.database._hooks.check_local(stores)
+            writer = self._writer
+            assert writer is not None
+            return work(writer)
+
+    @inner
+    def view(self, stores: Sequence[StoreSpec]) -> Optional[View]:
+        """What reads in it read from."""
+        self._check_scope(stores)
+        return self._writer if self._view is None else self._view
+
+    def _check_scope(self, stores: Sequence[StoreSpec]) -> None:
+        self._check_active()
+        for store in stores:
+            if store.name not in self._scope:
+                self._outside(store.name)
+
+    def _outside(self, name: str) -> NoReturn:
+        raise NotInScopeError(
+            f"{name!r} is not among the tables of this transaction ({', '.join(self._scope)})",
+            table=name,
+            scope=self._scope,
+        )
+
+    def _check_active(self) -> None:
+        if self._aborted or self._state != "begun":
+            raise TransactionInactiveError("the transaction is over" if self._state != "new" else "it has not begun")
+
+    @inner
+    def check_here(self) -> None:
+        """Return if it is active, and the present context's.
+
+        :raises TransactionInactiveError: if not.
+        """
+        self._check_use()
+
+    def _check_use(self) -> None:
+        self._check_active()
+        scope = current(self.database)
+        while scope is not None and scope is not self:
+            scope = current(self.database, scope)
+        if scope is None:
+            raise TransactionInactiveError("the transaction belongs to another thread or task")
+
+    # Beginning and end
+
+    @inner
+    def begin(self) -> None:
+        """Take the lock and begin, or begin a savepoint of the transaction around. It may block."""
+        with self.lock:
+            if self._state != "new":
+                raise TransactionInactiveError("a transaction is entered once: make another one")
+            self._state = "beginning"
+            database = self.database
+            stores = [database._store(name) for name in self._scope]
+            outer = self._outer
+            if outer is None:
+                if self._mode == "rw":
+                    writer = Writer(database, database._schema)
+                    writer.begin()
+                    writer.explicit = True
+                    self._writer = writer
+                else:
+                    self._view = database._snapshot()
+            else:
+                self._join(outer, stores)
+            self._state = "begun"
+
+    def _join(self, outer: Scope, stores: Sequence[StoreSpec]) -> None:
+        with outer.lock:
+            if self._mode == "r":
+                # The outer one's own state, with what was written in it.
+                self._view = outer.view(stores)
+                if self._view is None:
+                    self._view = self.database._snapshot()
+                return
+            writer = outer.writer() if isinstance(outer, Transaction) else getattr(outer, "_writer", None)
+            if isinstance(outer, Transaction):
+                outer._check_active()
+                if outer._child is not None:
+                    raise SubTransactionError("another transaction within this one is under way in another task")
+            if writer is None:
+                raise SubTransactionError("a transaction that writes cannot begin here")
+            savepoint = writer.savepoint()
+            savepoint.__enter__()
+            self._writer, self._savepoint = writer, savepoint
+            if isinstance(outer, Transaction):
+                outer._child = self
+
+    def _check_outer(self) -> None:
+        """Find what is around it.
+
+        :raises SubTransactionError: when it wants more than that allows.
+        """
+        outer = self._outer = current(self.database)
+        self.strand = (outer.strand if outer is not None else None) or Strand(keeps=True)
+        if outer is None:
+            return
+        kind = getattr(outer, "kind", None)
+        if isinstance(outer, Transaction):
+            wider = [name for name in self._scope if name not in outer._scope]
+            if wider:
+                raise SubTransactionError(
+                    f"the transaction around has {', '.join(outer._scope)} and not {', '.join(wider)}: list them there"
+                )
+            if self._mode == "rw" and outer._mode == "r":
+                raise SubTransactionError('the transaction around only reads: begin it with "rw"')
+        elif kind == "live" and self._mode == "rw":
+            raise ReadOnlyError("the function of a live query only reads")
+        elif self._mode == "rw":
+            from .optimistic import check_no_overlay
+
+            check_no_overlay(self.database, [self.database._spec(name) for name in self._scope])
+            if getattr(outer, "_writer", None) is None:
+                self._outer = None
+
+    @inner
+    def commit(self) -> None:
+        """Keep what was written. It may block."""
+        with self.lock:
+            if self._state != "begun":
+                raise TransactionInactiveError("the transaction is over")
+            if self._child is not None:
+                raise SubTransactionError("a transaction within this one is still under way")
+            self._state = "over"
+            try:
+                self._keep()
+            except BaseException:
+                self._tell(self._on_rollback)
+                raise
+            finally:
+                self._let_go()
+
+    def _keep(self) -> None:
+        writer, outer = self._writer, self._outer
+        if writer is None:
+            self._close_view()
+            self._tell(self._on_commit)
+        elif self._savepoint is None:
+            writer.on_commit.extend(self._on_commit)
+            writer.commit()
+        else:
+            assert outer is not None
+            with outer.lock:
+                self._savepoint.__exit__(None, None, None)
+            if isinstance(outer, Transaction):
+                outer._on_commit += self._on_commit
+                outer._on_rollback += self._on_rollback
+            else:
+                writer.on_commit.extend(self._on_commit)
+
+    @inner
+    def rollback(self) -> None:
+        """Undo what was written. Harmless when it is over. It may block."""
+        with self.lock:
+            begun, self._state = self._state == "begun", "over"
+            if not begun:
+                return
+            try:
+                self._undo()
+            finally:
+                self._let_go()
+        self._tell(self._on_rollback)
+
+    def _undo(self) -> None:
+        writer, outer = self._writer, self._outer
+        if writer is None:
+            self._close_view()
+        elif self._savepoint is None:
+            writer.rollback()
+        else:
+            assert outer is not None
+            error = AbortError("undone")
+            with outer.lock:
+                self._savepoint.__exit__(AbortError, error, None)
+
+    def _close_view(self) -> None:
+        view, self._view = self._view, None
+        if view is not None and self._outer is None:
+            view.close()
+
+    def _let_go(self) -> None:
+        outer = self._outer
+        if isinstance(outer, Transaction) and outer._child is self:
+            outer._child = None
+        if self.strand is not None and (outer is None or outer.strand is not self.strand):
+            self.strand.close()
+
+    def _tell(self, callbacks: List[Callable[[], object]]) -> None:
+        for callback in callbacks:
+            try:
+                callback()
+            except Exception:
+                _logger.exception("a callback of a transaction failed")
+
+    # Steps, on a thread or on a loop
+
+    def _entered(self) -> Waiting[None]:
+        self._check_outer()
+        try:
+            yield from work(self.begin)
+        except GeneratorExit:
+            self.rollback()
+            raise
+        except BaseException:
+            yield from work(self.rollback, shield=True)
+            raise
+        self.enter()
+
+    def _ended(self, error: Optional[BaseException]) -> Waiting[None]:
+        self.leave()
+        if error is None and not self._aborted:
+            yield from work(self.commit, shield=True)
+            return
+        yield from work(self.rollback, shield=True)
+        if error is None:
+            raise AbortError("the transaction was aborted")
+
+    @waiting
+    def __enter__(self) -> Waiting[Self]:
+        yield from self._entered()
+        return self
+
+    @waiting
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> Waiting[None]:
+        yield from self._ended(error)
+
+
+def run(transaction: Transaction, function: Callable[..., Any]) -> Waiting[Any]:
+    """Do ``function`` in a transaction, and give what it returns once that is committed."""
+    arguments = (transaction,) if _takes_one(function) else ()
+    yield from transaction._entered()
+    try:
+        result = yield from ask(function, *arguments)
+        if inspect.iscoroutine(result):
+            result.close()
+            raise InvalidArgumentError("a coroutine function cannot be awaited here: use selfdb.aio.indexie")
+    except GeneratorExit:
+        transaction.leave()
+        transaction.rollback()
+        raise
+    except BaseException as error:
+        yield from transaction._ended(error)
+        raise
+    yield from transaction._ended(None)
+    return result
+
+
+def _takes_one(function: Callable[..., Any]) -> bool:
+    """Whether the function has to be given an argument."""
+    if not callable(function):
+        raise InvalidArgumentError(f"transaction() takes a function, not {function!r}")
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    return any(
+        each.default is each.empty and each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)
+        for each in parameters
+    )
+
+
+def _mode(mode: Any) -> str:
+    known = _MODES.get(mode) if isinstance(mode, str) else None
+    if known is None:
+        raise InvalidArgumentError(f'the mode of a transaction is "rw" or "r", not {mode!r}')
+    return known
+
+
+def _names(database: Indexie, tables: Any) -> Tuple[str, ...]:
+    listed = [tables] if isinstance(tables, (str, Table)) else list(tables)
+    if not listed:
+        raise InvalidArgumentError("a transaction lists at least one table")
+    names: List[str] = []
+    for each in listed:
+        # What is no table's name is refused here, before anything is begun.
+        name = each.name if isinstance(each, Table) else database.table(each).name
+        if isinstance(each, Table) and each.db is not database:
+            raise InvalidArgumentError(f"{name!r} is a table of another database")
+        if name not in names:
+            names.append(name)
+    return tuple(names)
+
+
+def _callback(callback: Any, name: str) -> Callable[[], object]:
+    if not callable(callback):
+        raise InvalidArgumentError(f"{name}() takes a function, not {callback!r}")
+    return partial(callback)
+
+
+class _Bound(Table[Any]):
+    """A table for as long as a transaction lasts."""
+
+    def __init__(self, transaction: Transaction, name: str) -> None:
+        super().__init__(transaction.database, name)
+        self._transaction = transaction
+        self._validate = transaction.database.table(name)._validate
+
+    def _store(self) -> StoreSpec:
+        self._transaction.check_here()
+        return super()._store()
