@@ -96,7 +96,13 @@ class StorageError(SelfDBError):
 
 
 class IndexedDBError(StorageError):
-    """Base of all that follow; itself raised for what SQLite reports and has no class here."""
+    """Base of all that follow; itself raised for what SQLite reports and has no class here.
+
+    :ivar hooks_succeeded: whether hooks that come before the write had run by then, so that others may know of a write
+        that was not kept.
+    """
+
+    hooks_succeeded: bool = False
 
 
 class SchemaError(IndexedDBError):
@@ -214,12 +220,10 @@ class WriteConflictError(IndexedDBError):
     """Rows were changed elsewhere since they were first touched.
 
     :ivar keys: which.
-    :ivar hooks_succeeded: whether the hooks had run by then, so that others may know of a write that was not kept.
     """
 
     table: Optional[str] = None
     keys: List[Any] = []
-    hooks_succeeded: bool = False
 
 
 class HookError(IndexedDBError):
@@ -295,6 +299,8 @@ def translate(error: sqlite3.Error) -> IndexedDBError:
     code = _code(error)
     if isinstance(error, sqlite3.ProgrammingError) and "closed" in str(error):
         return DatabaseClosedError("the database was closed meanwhile")
+    if "no such table: _ix_v" in str(error):
+        return VersionChangeError("another process has upgraded the file; this handle has closed itself")
     kind = _BY_CODE.get(code, IndexedDBError)
     if code == 9:
         return kind("the database was closed while this call ran")

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
-import sys
 import threading
 from collections.abc import Callable
 from contextvars import ContextVar, copy_context
-from functools import partial
 from typing import Any, Dict, List, NamedTuple, Optional, Protocol, Tuple, TypeVar, overload
 
+from ..core.call import carry
 from ..core.marks import passing
 from .errors import InvalidArgumentError
 
@@ -18,7 +16,7 @@ __all__ = ["Drop", "Hook", "Retry", "TableHooks", "call", "in_hook", "make_hook"
 
 CallbackT = TypeVar("CallbackT", bound=Callable[..., Any])
 
-_inside: ContextVar[bool] = ContextVar("selfdb_indexie_hook", default=False)
+_inside: ContextVar[bool] = carry(ContextVar("selfdb_indexie_hook", default=False))
 
 
 class Retry(Exception):
@@ -44,31 +42,11 @@ class Drop(Exception):
 
 
 class Hook(NamedTuple):
-    """One registration.
-
-    :ivar callback: as the user gave it.
-    :ivar call: what is called.
-    """
+    """One registration."""
 
     name: str
     callback: Callable[..., Any]
-    call: Callable[[Dict[str, Any]], Any]
     durable: bool
-
-
-def _silently(function: Callable[..., Any], given: Dict[str, Any]) -> Any:
-    _inside.set(True)
-    return function(given)
-
-
-def _callable(callback: Callable[..., Any]) -> Callable[[Dict[str, Any]], Any]:
-    """Calls it in a context in which writes are silent, on whichever thread or loop it runs."""
-    loops = sys.modules.get("selfdb.core.loops")
-    if loops is not None and isinstance(callback, loops.LoopCallback):
-        there: Any = copy.copy(callback)
-        there.function = partial(_silently, callback.function)
-        return there  # type: ignore[no-any-return]
-    return partial(_silently, callback)
 
 
 def _name_of(callback: Callable[..., Any]) -> Optional[str]:
@@ -115,7 +93,8 @@ def call(hook: Hook, given: Dict[str, Any], run: Callable[[Any], None] = _run) -
     """
 
     def there() -> None:
-        result = hook.call(given)
+        _inside.set(True)
+        result = hook.callback(given)
         if inspect.isawaitable(result):
             run(_await(result))
 
@@ -139,7 +118,7 @@ def make_hook(op: str, callback: Callable[..., Any], name: Optional[str], durabl
                 f'on_{op}(callback, name="push"), or durable=False to be told once and from memory'
             )
         found = repr(callback)
-    return Hook(found, callback, _callable(callback), durable)
+    return Hook(found, callback, durable)
 
 
 def in_hook() -> bool:

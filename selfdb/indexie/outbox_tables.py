@@ -26,6 +26,7 @@ __all__ = [
     "bury",
     "catalogue",
     "claim",
+    "concerns",
     "delay",
     "drop",
     "due",
@@ -33,12 +34,14 @@ __all__ = [
     "fetch",
     "finish",
     "forget",
+    "leased",
     "number",
     "pending",
     "renew",
     "report",
     "retire",
     "revive",
+    "unreported",
 ]
 
 Post = Tuple[str, str, str]
@@ -212,6 +215,8 @@ def hooks(connection: Connection, stored: Stored) -> Tuple[str, ...]:
 
 def _mine(posts: Collection[Post]) -> str:
     """Whether the duty ``d`` is one of a hook that this process has."""
+    if not posts:
+        return "0"
     return f"(d.store, d.op, d.hook) IN (VALUES {', '.join(['(?, ?, ?)'] * len(posts))})"
 
 
@@ -258,6 +263,20 @@ def due(connection: Connection, posts: Collection[Post]) -> Optional[float]:
         f"SELECT min(max(e.next_at, e.leased)) FROM _ix_outbox AS e WHERE {condition}", values
     ).fetchone()
     return None if row[0] is None else float(row[0])
+
+
+def concerns(connection: Connection, posts: Collection[Post]) -> bool:
+    """Whether any entry requires one of these hooks."""
+    row = connection.execute(
+        f"SELECT 1 FROM _ix_duty AS d WHERE {_mine(posts)} LIMIT 1", [part for post in posts for part in post]
+    ).fetchone()
+    return row is not None
+
+
+def leased(connection: Connection, now: float) -> bool:
+    """Whether any entry is being delivered."""
+    row = connection.execute("SELECT 1 FROM _ix_outbox WHERE state = 'ready' AND leased > ? LIMIT 1", (now,)).fetchone()
+    return row is not None
 
 
 def renew(connection: Connection, entry: int, token: str, until: float) -> bool:

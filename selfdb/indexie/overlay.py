@@ -11,10 +11,12 @@ from . import merge
 from .errors import ConstraintError
 from .extraction import IndexKeys, extractor_of
 from .keys import decode
+from .log import ChangeSet
 from .merge import Overlaid, OverlayRow
 from .ports import Effect, Entry, Row, View
 from .ranges import EVERYTHING, Range
 from .specs import EncodedKey, IndexSpec, StoreSpec
+from .values import load
 
 __all__ = ["Draft", "Operation", "Overlay"]
 
@@ -120,9 +122,15 @@ class Draft:
     What is written stands on the file and on the overlay itself, not on other overlays, which may yet be undone.
 
     :param begin: makes a snapshot of the file; called when the file is first looked at.
+    :param explicit: whether the transaction goes on after the call that writes.
+    :ivar log: what readers see otherwise when it is kept.
     """
 
-    def __init__(self, overlay: Overlay, begin: Callable[[], View], now: Callable[[], float]) -> None:
+    def __init__(
+        self, overlay: Overlay, begin: Callable[[], View], now: Callable[[], float], *, explicit: bool
+    ) -> None:
+        self.explicit = explicit
+        self.log = ChangeSet()
         self._overlay = overlay
         self._begin = begin
         self._now = now
@@ -236,11 +244,11 @@ class Draft:
         """
         keys = extractor_of(store).index_keys(document)
         self._check_uniques(store, old.key, keys)
-        self._put(store, old.key, old.version, OverlayRow(text, keys))
+        self._put(store, old.key, old.version, OverlayRow(text, keys), old)
 
     def remove(self, store: StoreSpec, old: Row, document: Any = None) -> None:
         """Delete the row ``old``."""
-        self._put(store, old.key, old.version, OverlayRow(None, ()))
+        self._put(store, old.key, old.version, OverlayRow(None, ()), old)
 
     def clear(self, store: StoreSpec) -> int:
         """Delete all rows that there are now; how many there were."""
@@ -250,12 +258,14 @@ class Draft:
                 self.remove(store, row)
         return len(keys)
 
-    def _put(self, store: StoreSpec, key: EncodedKey, version: int, row: OverlayRow) -> None:
+    def _put(self, store: StoreSpec, key: EncodedKey, version: int, row: OverlayRow, old: Optional[Row] = None) -> None:
         before = self._own(store, key)
-        if before is not None and before.text is not None:
-            self._move_uniques(store, key, before.keys, row.keys)
+        if before is not None:
+            was = before.keys if before.text is not None else None
         else:
-            self._move_uniques(store, key, (), row.keys)
+            was = None if old is None else extractor_of(store).index_keys(load(old.text))
+        self._move_uniques(store, key, () if before is None else before.keys, row.keys)
+        self.log.record(store, key, was, row.keys if row.text is not None else None)
         overlay = self._overlay
         overlay.stores[store.name] = store
         touched = overlay.touched.setdefault(store.name, {})
@@ -305,10 +315,12 @@ class Draft:
     def savepoint(self) -> Iterator[None]:
         """Undo everything of its block when the block raises."""
         mark = len(self._journal), len(self._effects)
+        told = self.log.mark()
         try:
             yield
         except BaseException:
             self._undo(*mark)
+            self.log.back_to(told)
             raise
 
     def _undo(self, changes: int, effects: int) -> None:

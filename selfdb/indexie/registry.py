@@ -7,7 +7,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Dict, FrozenSet, List, NamedTuple, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Any, Dict, FrozenSet, List, NamedTuple, Optional, Protocol, Tuple, Union
 
 from ..core.clock import SYSTEM_CLOCK, Clock
 from ..core.dispatch import Dispatcher, Job
@@ -44,14 +44,22 @@ class Listening(NamedTuple):
     inline: Mapping[Tuple[str, str], Tuple[Hook, ...]]
 
 
+class Announcer(Protocol):
+    """Who has to know of hooks and of what they are to be told: the outbox."""
+
+    def announce(self) -> None: ...
+
+    def wake(self) -> None: ...
+
+
 class Hooks:
     """All hooks of one database, and the strategies of its tables. May be shared by threads.
 
-    :param announce: called when there is a durable hook that the file may not know of yet.
+    :param outbox: told when the file may not know yet of a durable hook, and when there is something to deliver.
     """
 
-    def __init__(self, announce: Callable[[], object], clock: Clock = SYSTEM_CLOCK) -> None:
-        self._announce = announce
+    def __init__(self, outbox: Announcer, clock: Clock = SYSTEM_CLOCK) -> None:
+        self._outbox = outbox
         self._clock = clock
         self._lock = threading.Lock()
         self._registered: Dict[Tuple[str, str], Tuple[Hook, ...]] = {}
@@ -83,7 +91,7 @@ class Hooks:
             self._registered[table, op] = (*others, hook)
             self._generation += 1
         if durable:
-            self._announce()
+            self._outbox.announce()
 
     def unregister(self, table: str, callback: Callable[..., Any]) -> bool:
         """Forget all registrations of ``callback`` for a table; whether there were any."""
@@ -233,7 +241,9 @@ class Hooks:
         operations: Sequence[Tuple[str, float]] = (),
         optimistic: bool = False,
     ) -> None:
-        """Tell those who are told from memory, in the background. For one who holds no lock."""
+        """Have the outbox delivered, and tell those who are told from memory. For one who holds no lock."""
+        if listening.durable:
+            self._outbox.wake()
         if not listening.background:
             return
         now = self._clock.time()

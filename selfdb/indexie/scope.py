@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from typing import Any, Optional, TypeVar
 
+from ..core.call import carry
+from ..core.strand import Strand
 from .ports import Sink, View
 from .specs import StoreSpec
 
@@ -14,7 +16,7 @@ __all__ = ["PASS", "Scope", "current"]
 
 T = TypeVar("T")
 
-_innermost: ContextVar[Optional[Scope]] = ContextVar("selfdb_indexie_scope", default=None)
+_innermost: ContextVar[Optional[Scope]] = carry(ContextVar("selfdb_indexie_scope", default=None))
 
 PASS: Any = object()
 """Returned by a scope that leaves a call to the scope around it."""
@@ -29,8 +31,15 @@ class Scope:
     :ivar database: the `Indexie` that it is of; a scope means nothing to another.
     :ivar parent: the scope around it when it was entered, of whichever database.
     :ivar active: whether it counts.
+    :ivar kind: what it is, for those that do not go together with it.
+    :ivar locks: whether the file is locked for it, so that nobody else can write.
+    :ivar strand: what makes its calls one after the other where they come from an event loop.
     :ivar lock: held by each call that uses its sink or view, since several threads may share its context.
     """
+
+    kind = ""
+    locks = False
+    strand: Optional[Strand] = None
 
     def __init__(self, database: Any) -> None:
         self.database = database
@@ -79,9 +88,9 @@ def _alive(scope: Optional[Scope]) -> Optional[Scope]:
     return scope
 
 
-def current(database: Any) -> Optional[Scope]:
-    """The innermost active scope of this database in the present context."""
-    scope = _innermost.get()
+def current(database: Any, around: Optional[Scope] = None) -> Optional[Scope]:
+    """The innermost active scope of this database in the present context; or the next one around ``around``."""
+    scope = _innermost.get() if around is None else around.parent
     while scope is not None and not (scope.active and (scope.database is database or scope.joins(database))):
         scope = scope.parent
     return scope

@@ -16,6 +16,7 @@ class Timing:
     :ivar poll_interval: how often the file is asked for other processes' commits while something listens.
     :ivar busy_step: the shortest wait before a locked file is tried again.
     :ivar busy_step_limit: the longest; the steps double with a random part up to it.
+    :ivar outbox_poll: how often a process that has durable hooks looks for entries that other processes made.
     :ivar lease: how long an outbox entry belongs to the process that took it, unless it renews it.
     :ivar lease_renewal: how often it does.
     :ivar retry_first: the longest wait before an outbox entry is tried for the second time; it doubles from then on.
@@ -27,6 +28,7 @@ class Timing:
     poll_interval: float = 0.02
     busy_step: float = 0.0002
     busy_step_limit: float = 0.01
+    outbox_poll: float = 0.1
     lease: float = 60.0
     lease_renewal: float = 20.0
     retry_first: float = 1.0
