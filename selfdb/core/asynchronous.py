@@ -117,7 +117,7 @@ class Bridge:
                     elif isinstance(step, Work):
                         answer = await self.work(step.do, (), {}, step.shield)
                     else:
-                        answer = step.function(*step.arguments)
+                        answer = step.function(*map(self.face, step.arguments))
                         if inspect.isawaitable(answer):
                             answer = await answer
                 except (Exception, asyncio.CancelledError) as raised:  # noqa: BLE001 - for the steps to handle
@@ -530,7 +530,7 @@ def _adapter(function: Callable[..., Any], mark: Mark | None) -> _Adapter:
         if isinstance(value, (list, tuple)) and any(isinstance(item, Face) for item in value):
             return [item._blocking if isinstance(item, Face) else item for item in value]
         if name in callbacks and callable(value):
-            return LoopCallback(value, bridge.loop)
+            return LoopCallback(value, bridge.loop, bridge.face)
         if name in sources and hasattr(value, "__aiter__"):
             return LoopSource(value, bridge.loop())
         return value

@@ -111,10 +111,17 @@ class LoopCallback:
     be taken away again; and named as its function is.
 
     :param loop: gives the loop where none ran when the callback was given.
+    :param face: what to make of each argument, on the loop.
     """
 
-    def __init__(self, function: Callable[..., Any], loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        loop: Callable[[], asyncio.AbstractEventLoop],
+        face: Callable[[Any], Any] | None = None,
+    ) -> None:
         self.function = function
+        self._face = face
         self._loop = running_loop()
         self._later = loop
         self._context = contextvars.copy_context()
@@ -126,7 +133,10 @@ class LoopCallback:
     def __call__(self, *arguments: Any) -> Any:
         loop = self._later() if self._loop is None else self._loop
         # A copy, since one context cannot be entered twice, and what a callback sets there is its own.
-        return _Errand(self.function, arguments).wait(loop, self._context.copy())
+        return _Errand(self._call, arguments).wait(loop, self._context.copy())
+
+    def _call(self, *arguments: Any) -> Any:
+        return self.function(*(arguments if self._face is None else map(self._face, arguments)))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, LoopCallback) and self.function == other.function

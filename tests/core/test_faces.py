@@ -112,6 +112,10 @@ class Client:
         finally:
             told.set("over")
 
+    @waiting
+    def asked(self, function: Callable[[Client], Any]) -> Waiting[Any]:
+        return (yield from ask(function, self))
+
     @blocking(closes=True)
     def close(self) -> None: ...
 
@@ -272,6 +276,24 @@ def test_what_is_carried_goes_along_and_the_rest_is_of_the_moment() -> None:
         told.set("later")
         assert await db.ring() == [("when it was given", "the ringing thread's")]
         assert seen.get() == "when it was given"
+        await db.close()
+
+    run(main())
+
+
+def test_callbacks_are_given_faces() -> None:
+    async def main() -> None:
+        db = Face()
+        seen: List[Any] = []
+
+        async def callback(*arguments: Any) -> None:
+            seen.extend(arguments)
+
+        db.keep(callback)
+        await asyncio.get_running_loop().run_in_executor(None, db._blocking.kept[0], db._blocking, {"a": 1})
+        assert seen[0] is db
+        assert seen[1] == {"a": 1}
+        assert await db.asked(lambda client: client) is db
         await db.close()
 
     run(main())
