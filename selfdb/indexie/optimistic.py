@@ -26,7 +26,9 @@ from .overlay import Draft, Overlay
 from .ports import Sink, View
 from .scope import PASS, Scope, current
 from .settle import Edits, Settlement, settle
+from .snapshot import Reading
 from .specs import StoreSpec
+from .table import Table
 from .values import load
 
 if TYPE_CHECKING:
@@ -73,6 +75,7 @@ class OverlayTransaction(Scope):
     """
 
     kind = "overlay"
+    gives_views = True
 
     def __init__(
         self,
@@ -115,7 +118,7 @@ class OverlayTransaction(Scope):
         while scope is not None:
             self._check_within(scope)
             self.strand = self.strand or scope.strand
-            scope = _around(scope)
+            scope = current(self.database, scope)
         self.strand = self.strand or Strand()
         self._state = "active"
         self.database._publisher.enrol(self._overlay)
@@ -127,8 +130,8 @@ class OverlayTransaction(Scope):
             raise ReadOnlyError("the function of a live query must not write, nor begin a transaction")
         if not isinstance(scope, OverlayTransaction):
             raise SubTransactionError(
-                "start_transaction() cannot be within db.transaction(), which holds the file's lock; this one is there to "
-                "do without"
+                "start_transaction() cannot be within db.transaction(), which holds the file's lock: this one is "
+                "there to do without"
             )
         shared = sorted(set(scope._names) & set(self._names))
         if shared:
@@ -182,7 +185,7 @@ class OverlayTransaction(Scope):
         found = name if isinstance(name, str) else name.name
         if found not in self._names:
             raise NotInScopeError(f"this transaction has no {found!r}", table=found, scope=self._names)
-        return self.database._bound_table(found, self)
+        return Table(Through(self), found)  # type: ignore[arg-type]
 
     # What tables ask
 
@@ -200,7 +203,7 @@ class OverlayTransaction(Scope):
             return None
         with self.lock:
             self._check_active()
-            view: View = self.database._publisher.over(self.database._reader, self._overlay)
+            view: View = self.database._publisher.over(self.database._base, self._overlay)
             return view
 
     def _check_active(self) -> None:
@@ -210,7 +213,7 @@ class OverlayTransaction(Scope):
     def _write(self, work: Callable[[Sink], T], explicit: bool) -> T:
         if self._drafting is threading.current_thread():
             raise SubTransactionError("a function given to a write must not write itself: the row is being changed")
-        draft = Draft(self._overlay, self.database._reader, time.time, explicit=explicit)
+        draft = Draft(self._overlay, self.database._base, time.time, explicit=explicit)
         self._drafting = threading.current_thread()
         try:
             result = work(draft)
@@ -233,7 +236,7 @@ class OverlayTransaction(Scope):
 
     def _reserve(self, store: StoreSpec, above: float, count: int) -> int:
         """Take keys from the file's generator."""
-        writer = self.database._writer(silent=True).begin()
+        writer = self.database._writer().begin()
         try:
             if above > 0:
                 writer.saw_key(store, above)
@@ -327,7 +330,7 @@ class OverlayTransaction(Scope):
         changes = ChangeSet()
         try:
             # Read after it was withdrawn: what is committed from then on tells of itself.
-            base = self.database._reader()
+            base = self.database._base()
             try:
                 for name, store in overlay.stores.items():
                     rows = overlay.rows(name)
@@ -363,13 +366,6 @@ def _names(tables: Union[str, Any, Iterable[Union[str, Any]]]) -> Tuple[str, ...
     return tuple(dict.fromkeys(each if isinstance(each, str) else each.name for each in tables))
 
 
-def _around(scope: Scope) -> Optional[Scope]:
-    outer = scope.parent
-    while outer is not None and not (outer.active and outer.database is scope.database):
-        outer = outer.parent
-    return outer
-
-
 def _validate(database: Any) -> Callable[[StoreSpec, Any], object]:
     def validate(store: StoreSpec, document: Any) -> None:
         check = database.table(store.name)._validate
@@ -388,20 +384,43 @@ def _edited(overlay: Overlay, edits: Edits) -> ChangeSet:
     return changes
 
 
-def check_no_overlay(database: Any, names: Iterable[str]) -> None:
-    """Return if a transaction of the file over these tables may begin here.
+def check_no_overlay(database: Any, stores: Sequence[StoreSpec]) -> None:
+    """Return if a transaction of the file over these stores may begin here.
 
     :raises SubTransactionError: when an overlay transaction of this context has one of them.
     """
+    names = {store.name for store in stores}
     scope = current(database)
     while scope is not None:
         if isinstance(scope, OverlayTransaction):
-            shared = sorted(set(scope._names).intersection(names))
+            shared = sorted(names.intersection(scope._names))
             if shared:
                 raise SubTransactionError(
                     f"an overlay transaction has {shared[0]!r}, whose writes go there until it is committed"
                 )
-        scope = _around(scope)
+        scope = current(database, scope)
+
+
+class Through:
+    """A database as one overlay transaction has it, for tables that are used outside of its context."""
+
+    def __init__(self, transaction: OverlayTransaction) -> None:
+        self._transaction = transaction
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transaction.database, name)
+
+    def __repr__(self) -> str:
+        return repr(self._transaction)
+
+    def _fast(self) -> None:
+        return None
+
+    def _view(self, stores: Sequence[StoreSpec], streaming: bool = False) -> Reading:
+        return Reading(self._transaction.database, stores, streaming, self._transaction)
+
+    def _write(self, stores: Sequence[StoreSpec], work: Callable[[Sink], T], *, silent: bool) -> T:
+        return self._transaction.write(stores, work, silent)
 
 
 def network_first(database: Any, stores: Sequence[StoreSpec], work: Callable[[Sink], T]) -> T:

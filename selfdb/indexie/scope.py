@@ -33,12 +33,14 @@ class Scope:
     :ivar active: whether it counts.
     :ivar kind: what it is, for those that do not go together with it.
     :ivar locks: whether the file is locked for it, so that nobody else can write.
+    :ivar gives_views: whether each view of it is another one, which whoever asked for it has to close.
     :ivar strand: what makes its calls one after the other where they come from an event loop.
     :ivar lock: held by each call that uses its sink or view, since several threads may share its context.
     """
 
     kind = ""
     locks = False
+    gives_views = False
     strand: Optional[Strand] = None
 
     def __init__(self, database: Any) -> None:

@@ -23,6 +23,7 @@ from .ports import Sink, View
 from .scope import Scope, current
 from .specs import StoreSpec
 from .table import Table
+from .upgrade import Upgrading
 from .writer import Writer
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class Transaction(Scope):
         self._scope = _names(database, tables)
         self._writer: Optional[Writer] = None
         self._view: Optional[View] = None
+        self._own_view = False
         self._outer: Optional[Scope] = None
         self._savepoint: Any = None
         self._child: Optional[Transaction] = None
@@ -84,11 +86,6 @@ class Transaction(Scope):
     def locks(self) -> bool:  # type: ignore[override]
         """Whether it holds the file's write lock."""
         return self._writer is not None
-
-    @inner
-    def writer(self) -> Optional[Writer]:
-        """What it writes to; ``None`` when it reads only."""
-        return self._writer
 
     def table(self, name: str) -> Table[Any]:
         """One of its tables, for use while it is active and in its own context.
@@ -201,6 +198,7 @@ class Transaction(Scope):
                     self._writer = writer
                 else:
                     self._view = database._snapshot()
+                    self._own_view = True
             else:
                 self._join(outer, stores)
             self._state = "begun"
@@ -210,16 +208,19 @@ class Transaction(Scope):
             if self._mode == "r":
                 # The outer one's own state, with what was written in it.
                 self._view = outer.view(stores)
+                self._own_view = self._view is None or outer.gives_views
                 if self._view is None:
                     self._view = self.database._snapshot()
                 return
-            writer = outer.writer() if isinstance(outer, Transaction) else getattr(outer, "_writer", None)
-            if isinstance(outer, Transaction):
+            if isinstance(outer, Upgrading):
+                writer: Optional[Writer] = outer.writer
+            else:
+                assert isinstance(outer, Transaction)
+                writer = outer._writer
                 outer._check_active()
                 if outer._child is not None:
                     raise SubTransactionError("another transaction within this one is under way in another task")
-            if writer is None:
-                raise SubTransactionError("a transaction that writes cannot begin here")
+            assert writer is not None
             savepoint = writer.savepoint()
             savepoint.__enter__()
             self._writer, self._savepoint = writer, savepoint
@@ -235,7 +236,6 @@ class Transaction(Scope):
         self.strand = (outer.strand if outer is not None else None) or Strand(keeps=True)
         if outer is None:
             return
-        kind = getattr(outer, "kind", None)
         if isinstance(outer, Transaction):
             wider = [name for name in self._scope if name not in outer._scope]
             if wider:
@@ -244,14 +244,13 @@ class Transaction(Scope):
                 )
             if self._mode == "rw" and outer._mode == "r":
                 raise SubTransactionError('the transaction around only reads: begin it with "rw"')
-        elif kind == "live" and self._mode == "rw":
-            raise ReadOnlyError("the function of a live query only reads")
-        elif self._mode == "rw":
+        elif self._mode == "rw" and not isinstance(outer, Upgrading):
+            if getattr(outer, "kind", None) == "live":
+                raise ReadOnlyError("the function of a live query only reads")
             from .optimistic import check_no_overlay
 
             check_no_overlay(self.database, [self.database._spec(name) for name in self._scope])
-            if getattr(outer, "_writer", None) is None:
-                self._outer = None
+            self._outer = None
 
     @inner
     def commit(self) -> None:
@@ -315,7 +314,7 @@ class Transaction(Scope):
 
     def _close_view(self) -> None:
         view, self._view = self._view, None
-        if view is not None and self._outer is None:
+        if view is not None and self._own_view:
             view.close()
 
     def _let_go(self) -> None:
