@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, List, Optional
 
 from ..core.call import away, current_call
-from .errors import DatabaseClosedError, IndexedDBError, IndexieTimeoutError, is_busy, translate
+from .errors import DatabaseClosedError, IndexedDBError, IndexieTimeoutError, VersionChangeError, is_busy, translate
 from .timing import Timing
 
 __all__ = ["Connection"]
@@ -26,11 +26,19 @@ class Connection:
 
     :param connect: makes SQLite's own connection.
     :param busy_timeout: seconds to wait for another process's lock.
+    :param stale: called when a statement finds that the file was upgraded.
     :ivar held: whether somebody holds it.
     """
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection], busy_timeout: float, timing: Timing) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], sqlite3.Connection],
+        busy_timeout: float,
+        timing: Timing,
+        stale: Callable[[], object],
+    ) -> None:
         self._connect = connect
+        self._stale = stale
         self._busy_timeout = busy_timeout
         self._timing = timing
         self._raw: Optional[sqlite3.Connection] = None
@@ -70,7 +78,10 @@ class Connection:
         """What to raise, ``from error``, in its place."""
         if self._closed:
             return DatabaseClosedError("the database was closed")
-        return translate(error)
+        ours = translate(error)
+        if isinstance(ours, VersionChangeError):
+            self._stale()
+        return ours
 
     # Statements
 
@@ -112,7 +123,7 @@ class Connection:
         :param seconds: how long to wait for other processes' ones; ``None`` is the database's ``busy_timeout``.
         :raises IndexieTimeoutError: when that time is over.
         """
-        self._persist("BEGIN IMMEDIATE", seconds)
+        self.insist("BEGIN IMMEDIATE", seconds)
 
     def begin_snapshot(self) -> None:
         """Begin a transaction that reads; its snapshot is that of its first read."""
@@ -120,14 +131,14 @@ class Connection:
 
     def commit(self) -> None:
         """End the transaction and keep what it did."""
-        self._persist("COMMIT", None)
+        self.insist("COMMIT")
 
     def rollback(self) -> None:
         """End the transaction, if there is one, and undo what it did."""
         if self.in_transaction:
             self.execute("ROLLBACK")
 
-    def _persist(self, sql: str, seconds: Optional[float]) -> None:
+    def insist(self, sql: str, seconds: Optional[float] = None) -> None:
         """Run ``sql`` until no lock of another connection is in its way.
 
         SQLite's own wait has steps of up to 100 ms, which is long beside a transaction of 100 us.

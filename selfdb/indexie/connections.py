@@ -9,7 +9,9 @@ import threading
 import time
 import weakref
 from collections import deque
+from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any, Deque, Optional, Set
 
 from ..core.turns import Turns
@@ -62,10 +64,14 @@ class Connections:
     :param path: the file.
     :param strict: whether a commit waits for the disk.
     :param busy_timeout: seconds to wait for a lock.
+    :param stale: called when a statement finds that the file was upgraded. Locks may be held there.
     """
 
-    def __init__(self, path: str, *, strict: bool, busy_timeout: float, timing: Timing) -> None:
+    def __init__(
+        self, path: str, *, strict: bool, busy_timeout: float, timing: Timing, stale: Callable[[], object]
+    ) -> None:
         self.path = path
+        self._stale = stale
         self._strict = strict
         self._busy_timeout = busy_timeout
         self._timing = timing
@@ -74,6 +80,13 @@ class Connections:
         self._start()
         with _gate:
             _aware.add(self)
+
+    @classmethod
+    def closed_ones(cls) -> Connections:
+        """Those of a database that is not open."""
+        none = cls("", strict=False, busy_timeout=0.0, timing=Timing(), stale=lambda: None)
+        none.close()
+        return none
 
     def _start(self) -> None:
         self._lock = threading.RLock()
@@ -86,7 +99,7 @@ class Connections:
 
     def _new(self, timeout: Optional[float] = None) -> Connection:
         timeout = self._busy_timeout if timeout is None else timeout
-        connection = Connection(partial(self._connect, timeout), self._busy_timeout, self._timing)
+        connection = Connection(partial(self._connect, timeout), self._busy_timeout, self._timing, self._stale)
         with self._lock:
             self._known.add(connection)
         return connection
@@ -135,7 +148,7 @@ class Connections:
         if mode != "wal":
             logger.warning(
                 "%s: no write-ahead log is possible in this place; readers and writers wait for each other",
-                os.path.basename(self.path),
+                Path(self.path).name,
             )
 
     # The writer

@@ -25,7 +25,7 @@ _MARK = '"$ix"'
 _FLOATS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
-# What JSON lacks. A document's own dict whose only member is "$ix" is wrapped, so that nobody takes it for one of these.
+# What JSON lacks. A document's own dict whose only member is "$ix" is wrapped, so that it is taken for none of these.
 
 
 def _tag_datetime(value: datetime) -> List[Any]:

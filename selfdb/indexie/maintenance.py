@@ -1,0 +1,250 @@
+"""Care of the file: its room, its health, its content as JSON, and its end."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Dict, List, Tuple, Union
+
+from . import catalogue, places
+from .connection import Connection
+from .connections import Connections
+from .errors import DatabaseCorruptError, DataError, IndexieTimeoutError, InvalidArgumentError
+from .extraction import extractor_of
+from .keys import decode, encode
+from .paths import MISSING, lookup
+from .ports import Sink
+from .ranges import EVERYTHING
+from .rows import Rows, rows_of
+from .snapshot import Snapshot
+from .specs import EncodedKey, StoreSpec
+from .timing import Timing
+from .values import dump, load
+
+if TYPE_CHECKING:
+    from .database import Indexie
+
+__all__ = ["checkpoint", "delete", "export_json", "import_json", "integrity", "vacuum"]
+
+_FORMAT = "selfdb.indexie"
+_ROWS_AT_ONCE = 1000
+
+Place = Union[str, "os.PathLike[str]", IO[str]]
+
+
+@contextmanager
+def _writer(connections: Connections) -> Iterator[Connection]:
+    connection = connections.acquire_writer()
+    try:
+        yield connection
+    finally:
+        connections.release_writer(connection)
+
+
+def vacuum(connections: Connections) -> None:
+    """Write the file anew, without the room of what was deleted."""
+    with _writer(connections) as connection:
+        connection.insist("VACUUM")
+
+
+def checkpoint(connections: Connections) -> None:
+    """Bring the write-ahead log into the file, as far as nobody reads an older state."""
+    with _writer(connections) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+
+# Health
+
+
+def integrity(database: Indexie) -> List[str]:
+    """What is wrong, a sentence each."""
+    snapshot = database._base()
+    try:
+        found = [str(row[0]) for row in snapshot.connection.all("PRAGMA integrity_check")]
+        wrong = [] if found == ["ok"] else found
+        for spec in snapshot.schema.stores.values():
+            wrong.extend(_disagreements(snapshot, rows_of(snapshot.schema, spec), spec))
+        return wrong
+    finally:
+        snapshot.close()
+
+
+def _disagreements(snapshot: Snapshot, rows: Rows, spec: StoreSpec) -> Iterator[str]:
+    """Where indexes hold something else than what the documents say."""
+    connection = snapshot.connection
+    indexes_of = extractor_of(spec).index_keys
+    columns = "".join(f", {column}" for _, column in rows.singles)
+    counted = dict.fromkeys((side for _, side in rows.multis), 0)
+    last = 0
+    while True:
+        some = connection.all(
+            f"SELECT r, k, d{columns} FROM {rows.table} WHERE r > ? ORDER BY r LIMIT {_ROWS_AT_ONCE}", (last,)
+        )
+        if not some:
+            break
+        last = some[-1][0]
+        for _, key, text, *held in some:
+            keys = indexes_of(load(text))
+            for (at, _), value in zip(rows.singles, held):
+                if keys[at] != value:
+                    yield f"{spec.name}: the index {spec.indexes[at].name} is wrong for the key {decode(key)!r}"
+            for at, side in rows.multis:
+                entries: Any = keys[at] or ()
+                counted[side] += len(entries)
+                has = f"SELECT 1 FROM {side} WHERE x = ? AND k = ?"
+                if not all(connection.one(has, (entry, key)) for entry in entries):
+                    yield f"{spec.name}: the index {spec.indexes[at].name} is wrong for the key {decode(key)!r}"
+    for at, side in rows.multis:
+        count = connection.one(f"SELECT count(*) FROM {side}")[0]
+        if count != counted[side]:
+            yield f"{spec.name}: the index {spec.indexes[at].name} has {count} entries, the rows have {counted[side]}"
+
+
+# JSON
+
+
+def export_json(database: Indexie, place: Place) -> int:
+    """Write everything, of one moment; how many rows."""
+    if hasattr(place, "write"):
+        return _export(database, place)
+    path = Path(place)
+    part = path.with_name(path.name + ".part")
+    try:
+        with part.open("w", encoding="utf-8") as file:
+            count = _export(database, file)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    return count
+
+
+def _export(database: Indexie, file: IO[str]) -> int:
+    snapshot = database._base()
+    count = 0
+    try:
+        head = {"format": _FORMAT, "name": database.name, "verno": snapshot.schema.verno}
+        file.write(json.dumps(head, ensure_ascii=False)[:-1] + ', "stores": {')
+        for at, spec in enumerate(snapshot.schema.stores.values()):
+            next_key = snapshot.connection.one("SELECT next_key FROM _ix_store WHERE name = ?", (spec.name,))[0]
+            about = {"schema": str(spec), "next_key": next_key}
+            name = json.dumps(spec.name, ensure_ascii=False)
+            file.write(f'{"," if at else ""}\n{name}: {json.dumps(about, ensure_ascii=False)[:-1]}, "rows": [')
+            mark = ""
+            for _, key, text in snapshot.scan(spec, None, [EVERYTHING]):
+                file.write(f"{mark}\n[{dump(decode(key))[1]}, {text}]")
+                mark = ","
+                count += 1
+            file.write("]}")
+        file.write("}}\n")
+    finally:
+        snapshot.close()
+    return count
+
+
+def import_json(database: Indexie, place: Place, clear: bool) -> int:
+    """Read what :func:`export_json` wrote, in one transaction; how many rows."""
+    text = place.read() if hasattr(place, "read") else Path(place).read_text(encoding="utf-8")
+    stores = _stores_of(text)
+    found = [(database._store(name), about) for name, about in stores.items()]
+    # Before the transaction: what is wrong with the text is known when nothing has been written yet.
+    prepared = [(spec, _next_key(about), [_row(spec, each) for each in about["rows"]]) for spec, about in found]
+
+    def work(sink: Sink) -> int:
+        with sink.savepoint():
+            for spec, next_key, rows in prepared:
+                if clear:
+                    sink.clear(spec)
+                for key, document, stored in rows:
+                    old = sink.get(spec, key)
+                    if old is None:
+                        sink.insert(spec, key, document, stored)
+                    else:
+                        sink.replace(spec, old, document, stored)
+                if spec.auto:
+                    numbers = [key for key, _, _ in rows if not isinstance(key, bytes)]
+                    sink.saw_key(spec, max([next_key - 1, *numbers]))
+        return sum(len(rows) for _, _, rows in prepared)
+
+    return database._write([spec for spec, _ in found], work, silent=True)
+
+
+def _stores_of(text: str) -> Dict[str, Any]:
+    try:
+        content = load(text.strip())
+    except DatabaseCorruptError as error:
+        raise InvalidArgumentError("the text is no export of a database") from error
+    stores = content.get("stores") if isinstance(content, dict) and content.get("format") == _FORMAT else None
+    if not isinstance(stores, dict) or not all(
+        isinstance(about, dict)
+        and isinstance(about.get("rows"), list)
+        and all(isinstance(row, list) and len(row) == 2 for row in about["rows"])
+        for about in stores.values()
+    ):
+        raise InvalidArgumentError("the text is no export of a database")
+    return stores
+
+
+def _next_key(about: Dict[str, Any]) -> int:
+    said = about.get("next_key")
+    return said if isinstance(said, int) and not isinstance(said, bool) and said > 0 else 1
+
+
+def _row(spec: StoreSpec, row: List[Any]) -> Tuple[EncodedKey, Any, str]:
+    key, value = row
+    document, text = dump(value)
+    if spec.key_paths:
+        parts = [lookup(document, path) for path in spec.key_paths]
+        if MISSING in parts:
+            raise DataError(f"a row of {spec.name!r} lacks its key {spec.key_name}", key=None)
+        key = parts if spec.compound_key else parts[0]
+    return encode(key), document, text
+
+
+# The end
+
+
+def delete(path: Path, seconds: float) -> bool:
+    """Delete a database that nobody has open; whether there was one."""
+    if not path.exists():
+        return False
+    connections = Connections(str(path), strict=False, busy_timeout=seconds, timing=Timing(), stale=lambda: None)
+    try:
+        connection = connections.borrow()
+        try:
+            catalogue.exists(connection)  # whatever else it is stays
+            _take_over(connection, path, seconds)
+            if os.name != "nt":
+                _unlink(path)  # while nobody else can open it
+        finally:
+            connections.give_back(connection)
+    finally:
+        connections.close()
+    _unlink(path)
+    return True
+
+
+def _unlink(path: Path) -> None:
+    for each in (path, *places.companions(path)):
+        each.unlink(missing_ok=True)
+
+
+def _take_over(connection: Connection, path: Path, seconds: float) -> None:
+    """Be the only one: leaving the write-ahead log needs every other connection closed."""
+    end = time.monotonic() + seconds
+    connection.execute("PRAGMA busy_timeout = 0")
+    while True:
+        try:
+            if connection.one("PRAGMA journal_mode = DELETE")[0] == "delete":
+                connection.execute("BEGIN EXCLUSIVE")
+                return
+        except IndexieTimeoutError:
+            if time.monotonic() < end:
+                time.sleep(0.01)
+                continue
+        if time.monotonic() >= end:
+            raise IndexieTimeoutError(f"somebody had {path.name} open for all of {seconds:g} s; it was not deleted")
+        time.sleep(0.01)
