@@ -54,7 +54,7 @@ def _of_the_row(error: Exception) -> bool:
 def _carried_out(
     table: Table[Any],
     work: Callable[[Sink, StoreSpec], _Outcome],
-    silent: Optional[bool],
+    silent: bool,
     report: Callable[[_Outcome], Exception],
     partial: bool = False,
 ) -> Any:
@@ -71,7 +71,7 @@ def _carried_out(
             raise report(outcome)
         return outcome
 
-    outcome: _Outcome = table.db._write((store,), all_of_it, silent)
+    outcome: _Outcome = table.db._write((store,), all_of_it, silent=silent)
     if outcome.failures:
         raise report(outcome)
     return outcome.result

@@ -118,7 +118,7 @@ class Table(Generic[T]):
         silent = db._hooks.silent(silent)
         store = self._store()
         row = mutations.prepared(store, item, key, None if silent else self._validate)
-        stored = db._write((store,), lambda sink: write(sink, store, row, silent), silent)
+        stored = db._write((store,), lambda sink: write(sink, store, row, silent), silent=silent)
         return stored if type(stored) is int else decode(stored)
 
     @blocking
@@ -152,7 +152,7 @@ class Table(Generic[T]):
         store = self._store()
         validate = None if quiet else self._validate
         return db._write(
-            (store,), lambda sink: mutations.update(sink, store, key, changes, missing, quiet, validate), quiet
+            (store,), lambda sink: mutations.update(sink, store, key, changes, missing, quiet, validate), silent=quiet
         )
 
     @blocking
@@ -162,7 +162,7 @@ class Table(Generic[T]):
         db = self._db
         quiet = db._hooks.silent(silent)
         store = self._store()
-        return db._write((store,), lambda sink: mutations.delete(sink, store, encoded, quiet), quiet)
+        return db._write((store,), lambda sink: mutations.delete(sink, store, encoded, quiet), silent=quiet)
 
     @blocking
     def clear(self, *, silent: Optional[bool] = None) -> int:
@@ -170,7 +170,7 @@ class Table(Generic[T]):
         db = self._db
         quiet = db._hooks.silent(silent)
         store = self._store()
-        return db._write((store,), lambda sink: mutations.clear(sink, store, quiet), quiet)
+        return db._write((store,), lambda sink: mutations.clear(sink, store, quiet), silent=quiet)
 
     # Writing many rows
 
