@@ -36,14 +36,16 @@ from ..core.loops import LoopCallback
 
 HOMES = {
     "Collection": "indexie.collection",
+    "Found": "indexie.collection",
     "Indexie": "indexie.database",
     "LiveQuery": "indexie.live",
+    "LiveValues": "indexie.live",
     "Outbox": "indexie.outbox",
     "OverlayTransaction": "indexie.optimistic",
-    "Rows": "indexie.collection",
     "Table": "indexie.table",
     "TableHooks": "indexie.hooks",
     "Transaction": "indexie.transaction",
+    "UpgradeTransaction": "indexie.upgrade",
     "Version": "indexie.version",
     "WhereClause": "indexie.clause",
 }

@@ -119,7 +119,7 @@ def _opened(options: argparse.Namespace) -> Iterator[Indexie]:
     given = options.name
     is_path = "/" in given or "\\" in given or bool(Path(given).suffix)
     db = Indexie(Path(given) if is_path else given, directory=options.dir)
-    if not Path(db.path).is_file():
+    if db.path is None or not db.path.is_file():
         raise FileNotFoundError(f"there is no database at {db.path}")
     with db:
         yield db
@@ -134,7 +134,7 @@ def _fail(problem: object, status: int) -> int:
 
 
 def _names(options: argparse.Namespace) -> int:
-    for name in Indexie.database_names(options.dir):
+    for name in Indexie.database_names(directory=options.dir):
         print(name)
     return 0
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, List, NoReturn, Optional, Tuple, TypeVar
 from ..core.marks import blocking, inner, passing
 from ..core.strand import Strand
 from ..core.waits import Waiting, ask, waiting, work
+from .connection import Connection
 from .errors import (
     AbortError,
     InvalidArgumentError,
@@ -58,6 +59,7 @@ class Transaction(Scope):
         super().__init__(database)
         self._mode = _mode(mode)
         self._scope = _names(database, tables)
+        self._held: Optional[Connection] = None
         self._writer: Optional[Writer] = None
         self._view: Optional[View] = None
         self._own_view = False
@@ -187,20 +189,27 @@ class Transaction(Scope):
             if self._state != "new":
                 raise TransactionInactiveError("a transaction is entered once: make another one")
             self._state = "beginning"
-            database = self.database
-            stores = [database._store(name) for name in self._scope]
-            outer = self._outer
-            if outer is None:
-                if self._mode == "rw":
-                    writer = Writer(database, database._schema)
-                    writer.begin()
-                    writer.explicit = True
-                    self._writer = writer
-                else:
+            database, outer = self.database, self._outer
+            held, self._held = self._held, None
+            try:
+                stores = [database._store(name) for name in self._scope]
+                if outer is not None:
+                    self._join(outer, stores)
+                elif self._mode == "r":
                     self._view = database._snapshot()
                     self._own_view = True
-            else:
-                self._join(outer, stores)
+                else:
+                    writer = Writer(database, database._schema)
+                    connection, held = held, None
+                    if connection is None:
+                        writer.begin()
+                    else:
+                        writer.begin_on(connection)
+                    writer.explicit = True
+                    self._writer = writer
+            finally:
+                if held is not None:
+                    database._connections.release_writer(held)
             self._state = "begun"
 
     def _join(self, outer: Scope, stores: Sequence[StoreSpec]) -> None:
@@ -292,6 +301,9 @@ class Transaction(Scope):
         """Undo what was written. Harmless when it is over. It may block."""
         with self.lock:
             begun, self._state = self._state == "begun", "over"
+            held, self._held = self._held, None
+            if held is not None:
+                self.database._connections.release_writer(held)
             if not begun:
                 return
             try:
@@ -336,6 +348,11 @@ class Transaction(Scope):
     def _entered(self) -> Waiting[None]:
         self._check_outer()
         try:
+            if self._outer is None and self._mode == "rw":
+                if not self.database.is_open:
+                    yield from work(self.database._opened)
+                # On a loop this is where others are waited for, which takes no thread.
+                self._held = yield from self.database._connections.acquire_writer_steps()
             yield from work(self.begin)
         except GeneratorExit:
             self.rollback()

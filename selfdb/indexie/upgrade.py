@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple, TypeVar
 
+from ..core.marks import blocking
 from . import catalogue, log
 from .connection import Connection
 from .errors import InvalidStateError, InvalidTableError, UpgradeError
@@ -87,6 +88,7 @@ class Upgrading(Scope):
         self.stores = dict(schema.stores)
 
 
+@blocking
 class UpgradeTransaction:
     """What a hook of an upgrade, or of ``on_populate``, is given."""
 

@@ -79,8 +79,11 @@ class Writer:
 
         :raises IndexieTimeoutError: when the lock is not to be had in time.
         """
+        return self.begin_on(self.database._connections.acquire_writer(timeout))
+
+    def begin_on(self, connection: Connection) -> Writer:
+        """Begin on the connection that writes, which the caller has acquired. If that fails it is given back."""
         connections = self.database._connections
-        connection = connections.acquire_writer(timeout)
         try:
             connection.begin()
             self._attach(connection)
