@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 from collections import deque
 from contextvars import Context
 from typing import Any, Deque, Dict, List, NamedTuple, Optional, Protocol, Tuple
@@ -23,6 +24,9 @@ log = logging.getLogger("selfdb.indexie")
 
 _BATCH = 500
 _MISSED = 1000
+
+_REST = 3
+"""How many times as long as its last runs took the feed rests, at most ``poll_interval``."""
 
 
 class Listener(Protocol):
@@ -253,11 +257,10 @@ class Feed:
     def _work(self, gate: queue.SimpleQueue[None]) -> None:
         me = threading.current_thread()
         poll_interval = self._database._timing.poll_interval
+        rest = 0.0
         while True:
-            try:
-                gate.get(timeout=poll_interval)
-            except queue.Empty:
-                pass
+            _wait(gate, poll_interval)
+            _wait(gate, rest - time.monotonic())
             with self._lock:
                 if self._thread is not me:
                     return
@@ -279,7 +282,12 @@ class Feed:
                 self._failing = True
             else:
                 self._failing = False
-            self._act(me)
+            begun = time.monotonic()
+            if self._act(me):
+                # A single change is acted on at once. Of many in a row the writers keep the better part of the time,
+                # and those that come meanwhile cost one run.
+                now = time.monotonic()
+                rest = now + min((now - begun) * _REST, poll_interval)
             self.settled.ring()
 
     def _bury(self) -> None:
@@ -321,14 +329,14 @@ class Feed:
             if event.is_news_for(listener):
                 self._dirty[listener] = None
 
-    def _act(self, me: threading.Thread) -> None:
-        """Run each listener that has to be, once, and let it tell."""
+    def _act(self, me: threading.Thread) -> bool:
+        """Run each listener that has to be, once, and let it tell. Whether there was any."""
         with self._lock:
             waiting = list(self._dirty)
         for listener in waiting:
             with self._lock:
                 if self._thread is not me:
-                    return
+                    return False
                 if listener not in self._dirty:
                     continue  # it was discarded meanwhile
                 del self._dirty[listener]
@@ -336,7 +344,7 @@ class Feed:
             listener.run()
             with self._lock:
                 if self._thread is not me:
-                    return
+                    return False
                 self._running = None
                 if listener in self._interests:
                     self._interests.put(listener, listener.reads)
@@ -348,6 +356,16 @@ class Feed:
         for listener in untold:
             if self._thread is me:
                 listener.tell()
+        return bool(waiting)
+
+
+def _wait(gate: queue.SimpleQueue[None], seconds: float) -> None:
+    """Until somebody opens the gate, or for ``seconds``."""
+    if seconds > 0:
+        try:
+            gate.get(timeout=seconds)
+        except queue.Empty:
+            return
 
 
 def _concerns(event: _Event, listener: Listener) -> bool:

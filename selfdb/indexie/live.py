@@ -4,28 +4,17 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Callable, Mapping
-from contextvars import ContextVar
+from collections.abc import Callable
 from typing import Any, Generic, Optional, TypeVar, cast
 
 from ..core.marks import passing
 from ..core.waits import END, Waiting, ask, until, waiting, work
 from .errors import IndexieTimeoutError, InvalidArgumentError, InvalidStateError
-from .watch import Subscription, Watch, alive
+from .watch import Subscription, Watch
 
 __all__ = ["LiveQuery", "LiveValues", "use_live_query"]
 
 T = TypeVar("T")
-
-# What a context has seen last of each live query. A mapping that is never changed, but replaced: a task or a callback
-# that begins with a copy of the context begins with what that had seen, and goes its own way from there.
-_seen: ContextVar[Mapping[int, int]] = ContextVar("selfdb_indexie_seen", default={})  # noqa: B039
-
-
-def _see(watch: Watch, version: int) -> None:
-    seen = _seen.get()
-    if seen.get(watch.number, 0) < version:
-        _seen.set({**{number: last for number, last in seen.items() if alive(number)}, watch.number: version})
 
 
 class LiveQuery(Generic[T]):
@@ -74,7 +63,7 @@ class LiveQuery(Generic[T]):
     def value(self) -> T:
         """The latest result. Never waits. ``None`` before the first run, and the last one after :meth:`close`."""
         version, value = self._watch.latest
-        _see(self._watch, version)
+        self._watch.see(version)
         return cast(T, value)
 
     def __call__(self) -> T:
@@ -85,7 +74,7 @@ class LiveQuery(Generic[T]):
     def version(self) -> int:
         """1 for the first value, and one more for each one published since; 0 before the first run."""
         version = self._watch.version
-        _see(self._watch, version)
+        self._watch.see(version)
         return version
 
     @property
@@ -139,7 +128,7 @@ class LiveQuery(Generic[T]):
         :raises InvalidStateError: in a callback or in a live query's function, before whose end nothing newer comes.
         """
         watch = self._watch
-        known = _seen.get().get(watch.number, 0) if since is None else since
+        known = watch.seen() if since is None else since
         if watch.version <= known:
             self._check_may_wait(timeout)
         yield from watch.newer_than(known, timeout)
@@ -147,7 +136,7 @@ class LiveQuery(Generic[T]):
         if version <= known:
             watch.check_open()
             return False
-        _see(watch, version)
+        watch.see(version)
         return True
 
     @waiting(asks=("pred",))
@@ -165,7 +154,7 @@ class LiveQuery(Generic[T]):
             version, value = watch.latest
             if version > tried:
                 tried = version
-                _see(watch, version)
+                watch.see(version)
                 if (yield from ask(pred, value)):
                     return cast(T, value)
                 continue
@@ -255,10 +244,11 @@ class LiveValues(Generic[T]):
         if watch.closed or version <= self._last:
             return cast(T, END)
         self._last = version
-        _see(watch, version)
+        watch.see(version)
         return cast(T, value)
 
 
+@passing(callbacks=("fn",))
 def use_live_query(fn: Callable[[], Any], *, distinct: bool = True, name: Optional[str] = None) -> LiveQuery[Any]:
     """Run ``fn()`` now, and again whenever something of what it has read is changed, by whichever process.
 

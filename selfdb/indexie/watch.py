@@ -6,7 +6,8 @@ import itertools
 import logging
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from typing import Any, Optional, Tuple
 
 from ..core.loops import running_loop
@@ -16,7 +17,7 @@ from .feed import Feed, Listener
 from .sameness import same
 from .tracking import LiveRun, Reads
 
-__all__ = ["Subscription", "Watch", "alive"]
+__all__ = ["Subscription", "Watch"]
 
 log = logging.getLogger("selfdb.indexie")
 
@@ -26,10 +27,9 @@ _ENOUGH = 1.0
 _numbers = itertools.count(1)
 _watches: weakref.WeakValueDictionary[int, Watch] = weakref.WeakValueDictionary()
 
-
-def alive(number: int) -> bool:
-    """Whether there still is a watch with this number."""
-    return number in _watches
+# What a context has seen last of each live query. A mapping that is never changed, but replaced: a task or a callback
+# that begins with a copy of the context begins with what that had seen, and goes its own way from there.
+_seen: ContextVar[Mapping[int, int]] = ContextVar("selfdb_indexie_seen", default={})  # noqa: B039
 
 
 class Subscription:
@@ -91,6 +91,16 @@ class Watch(Listener):
     def version(self) -> int:
         """How many values there have been."""
         return self.latest[0]
+
+    def seen(self) -> int:
+        """The version that was seen last in this context; 0 if none was."""
+        return _seen.get().get(self.number, 0)
+
+    def see(self, version: int) -> None:
+        """It was seen in this context."""
+        seen = _seen.get()
+        if seen.get(self.number, 0) < version:
+            _seen.set({**{number: last for number, last in seen.items() if number in _watches}, self.number: version})
 
     @property
     def feed(self) -> Feed:
@@ -162,7 +172,9 @@ class Watch(Listener):
             value = self._function()
             # A query that was not executed is: outside of the run nobody would note what it reads.
             read_all = getattr(value, "to_array", None) if _is_query(value) else None
-            return value if read_all is None else read_all()
+            value = value if read_all is None else read_all()
+            run.pin()
+            return value
         finally:
             run.finish()
 
@@ -236,6 +248,7 @@ class Watch(Listener):
             version, value = self.latest
             if version > subscription.sent:
                 subscription.sent = version
+                self.see(version)
                 self._call(subscription, subscription.callback, value)
 
     def _call(self, subscription: Subscription, function: Callable[[Any], object], argument: Any) -> None:

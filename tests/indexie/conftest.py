@@ -14,8 +14,8 @@ import pytest
 SCHEMA = {"users": "++id, &email, name, age, *tags, [last+first], address.city"}
 
 _PEER = r"""
-import pickle, sys, traceback
-names = {"path": sys.argv[1]}
+import pathlib, pickle, sys, traceback
+names = {"path": pathlib.Path(sys.argv[1])}
 say, hear = sys.stdout.buffer, sys.stdin.buffer
 sys.stdout = sys.stderr
 while True:
