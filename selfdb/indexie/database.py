@@ -243,9 +243,9 @@ class Indexie(Stranded):
 
     def _names(self) -> Sequence[str]:
         """The stores that there are, without looking into the file where declarations tell it."""
-        scope = current(self)
-        if isinstance(scope, Upgrading):
-            return list(scope.stores)
+        upgrading = self._upgrading()
+        if upgrading is not None:
+            return list(upgrading.stores)
         schema = self._schema
         if schema is None and not self._versions and self._ended is None:
             schema = self._opened()
@@ -281,7 +281,7 @@ class Indexie(Stranded):
         return self
 
     def _open(self, timeout: Optional[float], again: bool) -> Schema:
-        if isinstance(current(self), Upgrading):
+        if self._upgrading() is not None:
             raise InvalidStateError("the database is being opened: this is part of it")
         seconds = self._busy_timeout if timeout is None else timeout
         if not self._opening.acquire(seconds):
@@ -349,7 +349,7 @@ class Indexie(Stranded):
         :param flush_timeout: seconds to wait first for the outbox to be empty.
         :raises InvalidStateError: within a hook of the upgrade that opens it.
         """
-        if isinstance(current(self), Upgrading):
+        if self._upgrading() is not None:
             raise InvalidStateError("the database is being opened: this is part of it")
         if flush_timeout > 0 and self._schema is not None:
             self._outbox.flush(flush_timeout)
@@ -403,14 +403,23 @@ class Indexie(Stranded):
 
     # What its tables ask of it
 
+    def _upgrading(self) -> Optional[Upgrading]:
+        """The upgrade whose hook this is part of."""
+        if self._schema is not None:
+            return None
+        scope = current(self)
+        while scope is not None and not isinstance(scope, Upgrading):
+            scope = current(self, scope)
+        return scope
+
     def _opened(self) -> Schema:
         """The schema of the file, which is opened if it was never."""
         schema = self._schema
         if schema is not None:
             return schema
-        scope = current(self)
-        if isinstance(scope, Upgrading):
-            return scope.schema
+        upgrading = self._upgrading()
+        if upgrading is not None:
+            return upgrading.schema
         if self._ended is not None:
             raise self._ended()
         return self._open(None, again=False)
@@ -420,16 +429,15 @@ class Indexie(Stranded):
 
         :raises InvalidTableError: when it has not.
         """
-        scope = current(self)
-        stores = scope.stores if isinstance(scope, Upgrading) else self._opened().stores
-        spec = stores.get(name)
+        upgrading = self._upgrading()
+        spec = (self._opened() if upgrading is None else upgrading).stores.get(name)
         if spec is None:
             raise InvalidTableError(f"there is no store {name!r}", table=name)
         return spec
 
     def _spec(self, name: str) -> StoreSpec:
         """As :meth:`_store`, but of the declarations while the file is not open."""
-        if self._schema is None and self._versions and not isinstance(current(self), Upgrading):
+        if self._schema is None and self._versions and self._upgrading() is None:
             spec = self._declared().get(name)
             if spec is not None:
                 return spec
@@ -441,12 +449,12 @@ class Indexie(Stranded):
 
         :raises InvalidStateError: elsewhere.
         """
-        scope = current(self)
-        if not isinstance(scope, Upgrading):
+        upgrading = self._upgrading()
+        if upgrading is None:
             raise InvalidStateError(
-                "drop() is for the hooks of an upgrade; elsewhere declare a version with the store as None"
+                "drop() is for the hooks of an upgrade; elsewhere a version that has the store as None deletes it"
             )
-        scope.drop(name)
+        upgrading.drop(name)
 
     def _fast(self) -> Optional[Reader]:
         """This thread's reader, where one statement is all that a read needs: no scope and no overlay is about."""
