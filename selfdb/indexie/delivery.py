@@ -34,7 +34,7 @@ class Store:
     """What a delivery works on: the file, and who is to be told.
 
     :param write: begins a write transaction of the file; it is committed when the block ends.
-    :param read: this thread's connection for single statements.
+    :param read: this thread's connection for single statements, to be used with its lock held.
     """
 
     def __init__(
@@ -99,7 +99,9 @@ class Delivery:
         self._worker: Optional[threading.Thread] = None
         self._keeper: Optional[threading.Thread] = None
         self._held: Optional[Tuple[int, str]] = None
-        self._version: Optional[int] = None
+        # The state of the file that `_due` was read from, as its connection knows it.
+        self._seen: Optional[Tuple[Any, int]] = None
+        self._due: Optional[float] = None
         self._closed = False
 
     # Its life
@@ -117,7 +119,7 @@ class Delivery:
                     log.debug("no thread for the outbox could be started")
                     return
                 self._worker = worker
-        self._version = None
+        self._seen = None
         self._signal.ring()
 
     def close(self) -> None:
@@ -168,26 +170,31 @@ class Delivery:
         if not posts or self.paused:
             return timing.outbox_poll
         connection = self._store.read()
-        version = connection.execute("PRAGMA data_version").fetchone()[0]
-        if version != self._version:
-            self._due = outbox_tables.due(connection, posts)
-            self._version = version
+        with connection.lock:  # a fork or close() on another thread must not close it under a statement
+            raw = connection.raw
+            version = connection.one("PRAGMA data_version")[0]
+            if self._seen is None or self._seen != (raw, version):
+                self._due = outbox_tables.due(connection, posts)
+                self._seen = raw, version
         if self._due is None:
             return timing.outbox_poll
         wait = self._due - self._clock.time()
         if wait > 0:
             return min(wait, timing.outbox_poll)
-        self._version = None
+        self._seen = None
         claimed = self._claim(posts)
         if claimed is not None:
             self._deliver(*claimed, posts, loop)
         return 0.0
 
-    _due: Optional[float] = None
-
     def _report(self) -> None:
         store = self._store
-        if store.hears_of_dead() and outbox_tables.unreported(store.read()):
+        if not store.hears_of_dead():
+            return
+        reader = store.read()
+        with reader.lock:
+            unreported = outbox_tables.unreported(reader)
+        if unreported:
             with store.write() as connection:
                 dead = outbox_tables.report(connection)
             store.bury(dead)

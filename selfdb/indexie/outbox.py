@@ -218,7 +218,9 @@ class Outbox:
     def pending(self, table: Optional[str] = None) -> int:
         """How many entries (of one table) are neither delivered nor dead, here and in other processes."""
         self._database.open()
-        return outbox_tables.pending(self._database._connections.reader(), table)
+        connection = self._database._connections.reader()
+        with connection.lock:
+            return outbox_tables.pending(connection, table)
 
     @blocking
     def entries(self, state: Optional[str] = None) -> List[OutboxEntry]:
