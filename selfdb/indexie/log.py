@@ -25,6 +25,7 @@ __all__ = [
     "Mark",
     "append",
     "decode",
+    "generators_text",
     "prune",
 ]
 
@@ -53,19 +54,22 @@ for the whole store. ``EVERYTHING`` in the place of a store's name is every stor
 
 EVERYTHING = "*"
 
+# `generators` has each store's next generated key, by its number: whoever writes reads the newest row anyhow, so that
+# a transaction which adds a row has neither to read nor to write another page for them.
 # `total` is how many bytes all bodies up to here have had, so that what is too much is found without adding up.
 CREATE = (
-    "CREATE TABLE _ix_log (seq INTEGER PRIMARY KEY, total INTEGER NOT NULL, body BLOB NOT NULL)",
-    "INSERT INTO _ix_log (seq, total, body) VALUES (0, 0, x'7b7d')",
+    "CREATE TABLE _ix_log (seq INTEGER PRIMARY KEY, total INTEGER NOT NULL, body BLOB NOT NULL, "
+    "generators TEXT NOT NULL)",
+    "INSERT INTO _ix_log (seq, total, body, generators) VALUES (0, 0, x'7b7d', '{}')",
 )
-NEWEST = "SELECT seq, total FROM _ix_log ORDER BY seq DESC LIMIT 1"
+NEWEST = "SELECT seq, total, generators FROM _ix_log ORDER BY seq DESC LIMIT 1"
 SINCE = (
     "SELECT seq, body, (SELECT value FROM _ix_meta WHERE name = 'log_watermark') FROM _ix_log"
     " WHERE seq > ? ORDER BY seq LIMIT ?"
 )
 """The commits after a seq, oldest first, each with the watermark: the newest seq that was pruned."""
 
-_APPEND = "INSERT INTO _ix_log (seq, total, body) VALUES (?, ?, ?)"
+_APPEND = "INSERT INTO _ix_log (seq, total, body, generators) VALUES (?, ?, ?, ?)"
 _NEWEST_GONE = "SELECT seq FROM _ix_log WHERE total >= ? ORDER BY seq LIMIT 1"
 _PRUNE = "DELETE FROM _ix_log WHERE seq <= ?"
 _NO_LESS = "SELECT 1 FROM _ix_log WHERE seq <= ? LIMIT 1"
@@ -223,19 +227,35 @@ class Execute(Protocol):
     def __call__(self, sql: str, parameters: Tuple[Any, ...], /) -> _Cursor: ...
 
 
-def append(execute: Execute, seq: int, total: int, changes: ChangeSet, keep_rows: int = KEEP_ROWS) -> None:
+def append(
+    execute: Execute,
+    seq: int,
+    total: int,
+    changes: ChangeSet,
+    keep_rows: int = KEEP_ROWS,
+    generators: Optional[str] = None,
+) -> None:
     """Tell of a transaction, inside it and right before its COMMIT.
 
     :param seq: the transaction's own commit seq, which is one above the newest.
     :param total: the newest row's, as :data:`NEWEST` gave it when the transaction began.
     :param keep_rows: commits that are kept; every now and then older ones are pruned, and what is above
         ``KEEP_BYTES``. The newest always stays.
+    :param generators: the next keys of all stores, as :func:`generators_text` writes them; ``None`` leaves them as
+        they are.
     """
+    if generators is None:
+        generators = execute(NEWEST, ()).fetchone()[2]
     body = changes.encode()
     total += len(body)
-    execute(_APPEND, (seq, total, body))
+    execute(_APPEND, (seq, total, body, generators))
     if seq % _PRUNE_EVERY == 0:
         prune(execute, seq, total, keep_rows)
+
+
+def generators_text(generators: Mapping[str, int]) -> str:
+    """What stands in the newest row for the next generated keys of stores, given by their numbers."""
+    return "{" + ",".join([f'"{number}":{key}' for number, key in generators.items()]) + "}"
 
 
 def prune(execute: Execute, seq: int, total: int, keep_rows: int = KEEP_ROWS, keep_bytes: int = KEEP_BYTES) -> None:

@@ -8,9 +8,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Dict, List, Tuple, Union
+from typing import IO, TYPE_CHECKING, Any, Dict, List, Tuple, Union, cast
 
-from . import catalogue, places
+from . import catalogue, log, places
 from .connection import Connection
 from .connections import Connections
 from .errors import DatabaseCorruptError, DataError, IndexieTimeoutError, InvalidArgumentError
@@ -110,7 +110,7 @@ def _disagreements(snapshot: Snapshot, rows: Rows, spec: StoreSpec) -> Iterator[
 def export_json(database: Indexie, place: Place) -> int:
     """Write everything, of one moment; how many rows."""
     if hasattr(place, "write"):
-        return _export(database, place)
+        return _export(database, cast("IO[str]", place))
     path = Path(place)
     part = path.with_name(path.name + ".part")
     try:
@@ -128,9 +128,9 @@ def _export(database: Indexie, file: IO[str]) -> int:
     try:
         head = {"format": _FORMAT, "name": database.name, "verno": snapshot.schema.verno}
         file.write(json.dumps(head, ensure_ascii=False)[:-1] + ', "stores": {')
+        generators = json.loads(snapshot.connection.one(log.NEWEST)[2])
         for at, spec in enumerate(snapshot.schema.stores.values()):
-            next_key = snapshot.connection.one("SELECT next_key FROM _ix_store WHERE name = ?", (spec.name,))[0]
-            about = {"schema": str(spec), "next_key": next_key}
+            about = {"schema": str(spec), "next_key": generators.get(str(spec.number), 1)}
             name = json.dumps(spec.name, ensure_ascii=False)
             file.write(f'{"," if at else ""}\n{name}: {json.dumps(about, ensure_ascii=False)[:-1]}, "rows": [')
             mark = ""

@@ -34,6 +34,18 @@ class Schema:
     guard: str
     cache: Dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
+    @property
+    def newest(self) -> str:
+        """The statement that a write transaction begins with: the newest commit, its number and what goes on from it,
+        and how often the catalogue of hooks has changed."""
+        sql = self.cache.get("\0newest")
+        if sql is None:
+            sql = self.cache["\0newest"] = (
+                "SELECT seq, total, generators, (SELECT value FROM _ix_meta WHERE name = 'hooks') FROM _ix_log"
+                f" WHERE {self.guard} ORDER BY seq DESC LIMIT 1"
+            )
+        return str(sql)
+
     @classmethod
     def of(cls, verno: int, stores: Mapping[str, StoreSpec]) -> Schema:
         """The one of a file of that version."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
@@ -36,7 +37,6 @@ class _Mark(NamedTuple):
     changes: log.Mark
     effects: int
     generators: Dict[str, int]
-    generated: frozenset[str]
 
 
 class Writer:
@@ -66,7 +66,7 @@ class Writer:
         self._given = connection is not None
         self._total = 0
         self._generators: Dict[str, int] = {}
-        self._generated: set[str] = set()
+        self._generators_text = ""
         self._torn = False
         if connection is not None:
             self._attach(connection)
@@ -103,25 +103,29 @@ class Writer:
         self._reader = Reader(self.database, self.schema, connection)
 
     def _start(self) -> None:
-        newest = self._one(
-            "SELECT seq, total, (SELECT value FROM _ix_meta WHERE name = 'hooks') FROM _ix_log"
-            f" WHERE {self.schema.guard} ORDER BY seq DESC LIMIT 1"
-        )
-        self.seq, self._total = newest[0] + 1, newest[1]
+        newest = self._one(self.schema.newest)
+        self.seq, self._total, self._generators_text = newest[0] + 1, newest[1], newest[2]
+        self._generators = json.loads(newest[2])
         if not self._silent:
-            self.listening = self.database._hooks.listening(self.connection, newest[2])
+            self.listening = self.database._hooks.listening(self.connection, newest[3])
         self.active = True
 
     def finish(self) -> None:
         """Write down what belongs to the commit itself; the next statement is COMMIT."""
         if self._torn or not self.connection.raw.in_transaction:
             raise TransactionInactiveError("the transaction was broken off in the middle of a write: nothing is kept")
-        for name in self._generated:
-            self.connection.execute("UPDATE _ix_store SET next_key = ? WHERE name = ?", (self._generators[name], name))
+        generators = log.generators_text(self._generators)
         if self.effects:
             self.database._hooks.enqueue(self.connection, self.listening, self.effects)
-        if self.changes or self._generated or self.effects:
-            log.append(self.connection.execute, self.seq, self._total, self.changes, self.database._log_retention)
+        if self.changes or self.effects or generators != self._generators_text:
+            log.append(
+                self.connection.execute,
+                self.seq,
+                self._total,
+                self.changes,
+                self.database._log_retention,
+                generators,
+            )
 
     def commit(self, publish: Optional[Callable[[], object]] = None) -> None:
         """Commit, and tell those who have to know. If it fails nothing is kept.
@@ -206,7 +210,7 @@ class Writer:
 
     def next_key(self, store: StoreSpec) -> int:
         """The key to generate for the next row; used up by :meth:`saw_key`."""
-        key = self._generator(store)
+        key = self._generators.get(str(store.number), 1)
         if key > LAST_GENERATED:
             raise ConstraintError(
                 f"{store.name!r} has no more keys to generate; explicit ones can still be added",
@@ -218,16 +222,8 @@ class Writer:
 
     def saw_key(self, store: StoreSpec, number: float) -> None:
         """A row with this numeric key was added: the generator goes on above it."""
-        if number >= self._generator(store):
-            self._generators[store.name] = floor(min(number, LAST_GENERATED)) + 1
-            self._generated.add(store.name)
-
-    def _generator(self, store: StoreSpec) -> int:
-        key = self._generators.get(store.name)
-        if key is None:
-            key = self._one("SELECT next_key FROM _ix_store WHERE name = ?", (store.name,))[0]
-            self._generators[store.name] = key
-        return key
+        if number >= self._generators.get(str(store.number), 1):
+            self._generators[str(store.number)] = floor(min(number, LAST_GENERATED)) + 1
 
     # Writing
 
@@ -414,9 +410,7 @@ class _Savepoint:
     def __enter__(self) -> None:
         writer = self._writer
         writer.connection.execute("SAVEPOINT ix")
-        self._mark = _Mark(
-            writer.changes.mark(), len(writer.effects), dict(writer._generators), frozenset(writer._generated)
-        )
+        self._mark = _Mark(writer.changes.mark(), len(writer.effects), dict(writer._generators))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -432,5 +426,4 @@ class _Savepoint:
         writer.changes.back_to(mark.changes)
         del writer.effects[mark.effects :]
         writer._generators = mark.generators
-        writer._generated = set(mark.generated)
         writer._torn = False

@@ -9,8 +9,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selfdb.indexie import log
-from selfdb.indexie.log import EVERYTHING, KEY, ChangeSet, decode
+from selfdb.indexie.log import (
+    CREATE,
+    ChangeSet,
+    EVERYTHING,
+    KEEP_BYTES,
+    KEEP_ROWS,
+    KEY,
+    MAX_BODY,
+    MAX_ROWS,
+    NEWEST,
+    SINCE,
+    append as append_to_log,
+    decode,
+    prune,
+)
 from selfdb.indexie.specs import IndexSpec, StoreSpec
 
 USERS = StoreSpec(
@@ -72,24 +85,24 @@ class TestChangeSet:
 
     def test_more_rows_than_are_told_one_by_one_are_the_whole_store(self) -> None:
         changes = ChangeSet()
-        for key in range(log.MAX_ROWS):
+        for key in range(MAX_ROWS):
             changes.record(TODOS, key, None, ())
-        assert told(changes.encode()) == {"todos": {KEY: list(range(log.MAX_ROWS))}}
+        assert told(changes.encode()) == {"todos": {KEY: list(range(MAX_ROWS))}}
         changes.record(USERS, 1, None, (None, ()))
-        changes.record(TODOS, log.MAX_ROWS, None, ())
+        changes.record(TODOS, MAX_ROWS, None, ())
         assert told(changes.encode()) == {"todos": None, "users": {KEY: [1]}}
 
     def test_a_body_that_would_be_too_long_is_the_whole_stores(self) -> None:
         changes = ChangeSet()
-        changes.record(USERS, b"0" + b"k" * (log.MAX_BODY - 200), None, (None, ()))
+        changes.record(USERS, b"0" + b"k" * (MAX_BODY - 200), None, (None, ()))
         assert told(changes.encode())["users"] is not None
         changes.record(USERS, b"0" + b"l" * 200, None, (None, ()))
         assert told(changes.encode()) == {"users": None}
-        assert len(changes.encode()) <= log.MAX_BODY
+        assert len(changes.encode()) <= MAX_BODY
 
     def test_names_that_would_be_too_long_are_everything(self) -> None:
         changes = ChangeSet()
-        changes.whole(StoreSpec("s" * log.MAX_BODY, ("id",)))
+        changes.whole(StoreSpec("s" * MAX_BODY, ("id",)))
         assert told(changes.encode()) == {EVERYTHING: None}
 
     def test_a_cleared_store_and_a_new_schema(self) -> None:
@@ -107,7 +120,7 @@ class TestChangeSet:
         changes.record(USERS, 1, None, (b"0a", ()))
         mark = changes.mark()
         changes.record(USERS, 2, None, (b"0b", ()))
-        for key in range(log.MAX_ROWS + 1 if over else 1):
+        for key in range(MAX_ROWS + 1 if over else 1):
             changes.record(TODOS, key, None, ())
             changes.record(USERS, key, None, (None, ()))
         changes.whole(TODOS)
@@ -127,18 +140,18 @@ class Log:
     def __init__(self) -> None:
         self.connection = sqlite3.connect(":memory:", isolation_level=None)
         self.connection.execute("CREATE TABLE _ix_meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID")
-        for sql in log.CREATE:
+        for sql in CREATE:
             self.connection.execute(sql)
 
-    def append(self, bytes_of_body: int = 0, keep_rows: int = log.KEEP_ROWS) -> int:
-        seq, total = self.connection.execute(log.NEWEST).fetchone()
+    def append(self, bytes_of_body: int = 0, keep_rows: int = KEEP_ROWS) -> int:
+        seq, total, _ = self.connection.execute(NEWEST).fetchone()
         changes = ChangeSet()
         changes.record(TODOS, b"0" + b"k" * bytes_of_body, None, ())
-        log.append(self.connection.execute, seq + 1, total, changes, keep_rows)
+        append_to_log(self.connection.execute, seq + 1, total, changes, keep_rows)
         return int(seq) + 1
 
     def since(self, seq: int, limit: int = 1_000_000) -> List[Any]:
-        return self.connection.execute(log.SINCE, (seq, limit)).fetchall()
+        return self.connection.execute(SINCE, (seq, limit)).fetchall()
 
 
 @pytest.fixture
@@ -150,7 +163,7 @@ def written() -> Any:
 
 class TestTable:
     def test_a_new_file_has_its_first_row(self, written: Log) -> None:
-        assert written.connection.execute(log.NEWEST).fetchone() == (0, 0)
+        assert written.connection.execute(NEWEST).fetchone() == (0, 0, "{}")
         assert decode(written.connection.execute("SELECT body FROM _ix_log").fetchone()[0]) == {}
 
     def test_commits_after_a_seq_come_in_order(self, written: Log) -> None:
@@ -171,19 +184,19 @@ class TestTable:
         for _ in range(64 * 6):
             newest = written.append(bytes_of_body=31_000)
         sizes = [len(row[1]) for row in written.since(-1)]
-        assert log.KEEP_BYTES - 32_000 < sum(sizes) <= log.KEEP_BYTES
+        assert KEEP_BYTES - 32_000 < sum(sizes) <= KEEP_BYTES
         oldest, watermark = written.since(-1)[0][0], written.since(-1)[0][2]
         assert watermark == oldest - 1
         assert newest == written.since(-1)[-1][0]
 
     def test_the_newest_stays_whatever_it_takes(self, written: Log) -> None:
         written.append(bytes_of_body=1000)
-        seq, total = written.connection.execute(log.NEWEST).fetchone()
-        log.prune(written.connection.execute, seq, total, keep_rows=0, keep_bytes=10)
+        seq, total, _ = written.connection.execute(NEWEST).fetchone()
+        prune(written.connection.execute, seq, total, keep_rows=0, keep_bytes=10)
         assert [row[0] for row in written.since(-1)] == [seq]
         assert written.since(-1)[0][2] == seq - 1
 
     def test_where_nothing_is_too_old_nothing_is_noted(self, written: Log) -> None:
         written.append()
-        log.prune(written.connection.execute, 1, 100)
+        prune(written.connection.execute, 1, 100)
         assert written.since(-1)[0][2] is None
