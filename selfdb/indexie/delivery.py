@@ -100,7 +100,7 @@ class Delivery:
         self._keeper: Optional[threading.Thread] = None
         self._held: Optional[Tuple[int, str]] = None
         # The state of the file that `_due` was read from, as its connection knows it.
-        self._seen: Optional[Tuple[Any, int]] = None
+        self._seen: Optional[Tuple[Any, int, object]] = None
         self._due: Optional[float] = None
         self._closed = False
 
@@ -119,7 +119,6 @@ class Delivery:
                     log.debug("no thread for the outbox could be started")
                     return
                 self._worker = worker
-        self._seen = None
         self._signal.ring()
 
     def close(self) -> None:
@@ -147,7 +146,7 @@ class Delivery:
             while not self._closed:
                 moment = self._signal.moment
                 try:
-                    wait = self._round(loop)
+                    wait = self._round(loop, moment)
                     failures = 0
                 except DatabaseClosedError:
                     return
@@ -161,8 +160,12 @@ class Delivery:
         finally:
             loop.close()
 
-    def _round(self, loop: _Loop) -> float:
-        """Do what there is to do now; how long to wait until there may be more."""
+    def _round(self, loop: _Loop, moment: object) -> float:
+        """Do what there is to do now; how long to wait until there may be more.
+
+        :param moment: that of the signal from before; with another one the file is looked at again, for who rang may
+            have added hooks since they were looked up here.
+        """
         timing = self._timing
         self._store.announce()
         self._report()
@@ -173,9 +176,9 @@ class Delivery:
         with connection.lock:  # a fork or close() on another thread must not close it under a statement
             raw = connection.raw
             version = connection.one("PRAGMA data_version")[0]
-            if self._seen is None or self._seen != (raw, version):
+            if self._seen != (raw, version, moment):
                 self._due = outbox_tables.due(connection, posts)
-                self._seen = raw, version
+                self._seen = raw, version, moment
         if self._due is None:
             return timing.outbox_poll
         wait = self._due - self._clock.time()

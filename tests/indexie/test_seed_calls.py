@@ -48,9 +48,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(autouse=True)
 def first_version(folder: Path) -> None:
     """A file of version 1, which the database of a case finds."""
-    with blocking.Indexie(NAME) as db:
-        db.version(1).stores(STORES_1)
-        db.open()
+    db = blocking.Indexie(NAME)
+    db.version(1).stores(STORES_1)
+    db.open().close()
 
 
 def declare(db: Any, hook: Callable[..., Any]) -> None:
@@ -144,7 +144,6 @@ def fill_through(db: Any, case: SeedCall) -> None:
     there = getattr(db, "_blocking", db)
     if case.scene == "upgrade":
         with blocking.Indexie(NAME) as older:
-            older.version(1).stores(STORES_1)
             older.users.bulk_add(case.rows)
         return
     there.users.bulk_add(case.rows, silent=True)
