@@ -259,13 +259,13 @@ class TestCase078:
         assert users.wait_for_change(0)
 
     def test_c078_what_was_seen_of_queries_that_are_gone_is_forgotten(self, db: Any) -> None:
-        from selfdb.indexie import watch
+        from selfdb.indexie.watch import _seen
 
         for _ in range(20):
             use_live_query(lambda: db.users.count()).close()
         gc.collect()
         kept = use_live_query(lambda: db.users.count())
-        assert len(watch._seen.get()) <= 1 + sum(isinstance(each, type(kept)) for each in gc.get_objects())
+        assert len(_seen.get()) <= 1 + sum(isinstance(each, type(kept)) for each in gc.get_objects())
 
 
 class TestCase079:

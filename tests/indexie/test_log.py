@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from selfdb.indexie.log import (
     CREATE,
-    ChangeSet,
     EVERYTHING,
     KEEP_BYTES,
     KEEP_ROWS,
@@ -20,7 +19,8 @@ from selfdb.indexie.log import (
     MAX_ROWS,
     NEWEST,
     SINCE,
-    append as append_to_log,
+    ChangeSet,
+    append,
     decode,
     prune,
 )
@@ -147,7 +147,7 @@ class Log:
         seq, total, _ = self.connection.execute(NEWEST).fetchone()
         changes = ChangeSet()
         changes.record(TODOS, b"0" + b"k" * bytes_of_body, None, ())
-        append_to_log(self.connection.execute, seq + 1, total, changes, keep_rows)
+        append(self.connection.execute, seq + 1, total, changes, keep_rows)
         return int(seq) + 1
 
     def since(self, seq: int, limit: int = 1_000_000) -> List[Any]:
