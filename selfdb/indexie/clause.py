@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Generic, List, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, List, Tuple, TypeVar
 
 from ..core.marks import blocking
 from . import keys
+from .collection import Collection
 from .errors import DataError, InvalidArgumentError
 from .markers import MAX_KEY, MIN_KEY
 from .plan import Branch, Query, Source, exactly
 from .ranges import EMPTY, EVERYTHING, Range, complement, intersection, union
 
 if TYPE_CHECKING:
-    from .collection import Collection
     from .table import Table
 
 __all__ = ["WhereClause"]
@@ -41,7 +41,7 @@ class WhereClause(Generic[T]):
 
     def equals(self, value: Any) -> Collection[T]:
         """Rows whose index key is ``value``."""
-        return self._chosen((self._only(value),))
+        return self._collection((self._only(value),))
 
     def not_equal(self, value: Any) -> Collection[T]:
         """Rows that are in the index under another key; a row without one is not."""
@@ -88,12 +88,13 @@ class WhereClause(Generic[T]):
         return self._chosen(self._others(list(map(self._only, _listed(values)))))
 
     def _chosen(self, ranges: Sequence[Range]) -> Collection[T]:
-        from .collection import Collection
+        return self._collection(tuple([each for each in ranges if not each.empty]))
 
-        branch = Branch(self._source, tuple([each for each in ranges if not each.empty]))
+    def _collection(self, ranges: Tuple[Range, ...]) -> Collection[T]:
         before = self._before
-        query = Query((branch,)) if before is None else before._replace(branches=(*before.branches, branch))
-        return Collection(self._table, query)
+        if before is None:
+            return Collection(self._table, None, self._source, ranges)
+        return Collection(self._table, before._replace(branches=(*before.branches, Branch(self._source, ranges))))
 
     # What a value means where the source is only the beginning of a compound index
 

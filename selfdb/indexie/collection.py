@@ -11,11 +11,12 @@ from .changes import Changes, check
 from .errors import InvalidArgumentError
 from .evaluation import Item
 from .keys import decode
-from .plan import Query, placed, source_of
+from .plan import Branch, Query, Source, placed, source_of
 from .ports import View
+from .ranges import Range
 from .scope import current
 from .specs import StoreSpec
-from .values import load
+from .values import load, load_all
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -43,11 +44,24 @@ class Collection(Generic[T]):
     :raises DatabaseClosedError: by what reads, when the database was closed.
     """
 
-    __slots__ = ("_query", "_table")
+    __slots__ = ("_made", "_ranges", "_source", "_table")
 
-    def __init__(self, table: Table[T], query: Query) -> None:
+    def __init__(
+        self, table: Table[T], query: Optional[Query], source: Optional[Source] = None, ranges: Tuple[Range, ...] = ()
+    ) -> None:
         self._table = table
-        self._query = query
+        # A clause gives ranges of one source; what nothing is added to, which is most, needs no query around them.
+        self._made = query
+        self._source = source
+        self._ranges = ranges
+
+    @property
+    def _query(self) -> Query:
+        query = self._made
+        if query is None:
+            assert self._source is not None
+            query = self._made = Query((Branch(self._source, self._ranges),))
+        return query
 
     def __repr__(self) -> str:
         return f"<Collection of {self._table.name}>"
@@ -115,29 +129,25 @@ class Collection(Generic[T]):
     @blocking
     def to_array(self) -> List[T]:
         """All rows, each a new object."""
-        if self._query.plain:
-            entries = self._table._entries(self._query)
-            if entries is not None:
-                return [load(entry[2]) for entry in entries]
+        texts = self._texts(None)
+        if texts is not None:
+            return load_all(texts)
         return self._read(lambda view, store, query: [item.document for item in evaluation.found(view, store, query)])
 
     @blocking
     def first(self) -> Optional[T]:
         """The first row, or ``None``."""
-        query = self._query
-        if query.limit is None or query.limit > 1:
-            query = query._replace(limit=1)
-        if query.plain:
-            entries = self._table._entries(query)
-            if entries is not None:
-                return load(entries[0][2]) if entries else None
+        texts = self._texts(1)
+        if texts is not None:
+            return load(texts[0]) if texts else None  # type: ignore[no-any-return]
 
         def first(view: View, store: StoreSpec, query: Query) -> Optional[T]:
             for item in evaluation.found(view, store, query):
                 return item.document  # type: ignore[no-any-return]
             return None
 
-        return self._with(limit=query.limit)._read(first)
+        limit = self._query.limit
+        return self._with(limit=1 if limit is None else min(limit, 1))._read(first)
 
     @blocking
     def last(self) -> Optional[T]:
@@ -219,6 +229,22 @@ class Collection(Generic[T]):
     def delete(self, *, silent: Optional[bool] = None) -> int:
         """Delete every row in one transaction; how many there were."""
         return bulk.delete_found(self._table, self._query, silent)
+
+    def _texts(self, limit: Optional[int]) -> Optional[List[str]]:
+        """The documents, if one statement outside of everything finds them; ``None`` if that does not do."""
+        reader = self._table._fast()
+        if reader is None:
+            return None
+        query, source = self._made, self._source
+        if query is None:
+            assert source is not None
+            return reader.texts(self._table.name, source, self._ranges, False, limit, 0)
+        if not query.plain:
+            return None
+        source, ranges = query.branches[0]
+        if limit is None or (query.limit is not None and query.limit < limit):
+            limit = query.limit
+        return reader.texts(self._table.name, source, ranges, query.reverse, limit, query.offset)
 
     def _read(self, work: Callable[[View, StoreSpec, Query], R]) -> R:
         table = self._table

@@ -30,6 +30,8 @@ def index_key_of(index: IndexSpec) -> Callable[[Dict[str, Any]], Optional[Encode
 
     def key(document: Dict[str, Any]) -> Optional[EncodedKey]:
         value: Any = document.get(path)
+        if type(value) is str:
+            return _TEXT + value.encode()  # no document holds what cannot be encoded
         return None if value is None else encode_or_none(value)
 
     return key

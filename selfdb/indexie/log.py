@@ -253,7 +253,7 @@ def append(
         prune(execute, seq, total, keep_rows)
 
 
-def generators_text(generators: Mapping[str, int]) -> str:
+def generators_text(generators: Mapping[int, int]) -> str:
     """What stands in the newest row for the next generated keys of stores, given by their numbers."""
     return "{" + ",".join([f'"{number}":{key}' for number, key in generators.items()]) + "}"
 

@@ -133,16 +133,18 @@ def _filled(store: StoreSpec, document: Dict[str, Any], text: str, key: Any) -> 
 
 def numbered(store: StoreSpec, row: Prepared, number: int) -> Prepared:
     """The document with a generated key."""
+    document, text, _ = row
     if not store.key_paths:
-        return Prepared(row.document, row.text, number)
+        return Prepared(document, text, number)
     path = store.key_paths[0]
-    text = row.text
-    if "." in path or path in row.document or '"$ix"' in text:
-        return _filled(store, row.document, text, number)
-    document = dict(row.document)
+    if "." in path or path in document or '"$ix"' in text:
+        return _filled(store, document, text, number)
+    document = dict(document)
     document[path] = number
-    name = dump(path)[1]
-    return Prepared(document, f"{text[:-1]}{',' if len(text) > 2 else ''}{name}:{number}}}", number)
+    name = store.__dict__.get("_key_text")
+    if name is None:
+        name = store.__dict__["_key_text"] = f"{dump(path)[1]}:"
+    return Prepared(document, f"{text[:-1]}{',' if len(text) > 2 else ''}{name}{number}}}", number)
 
 
 def insert(sink: Sink, store: StoreSpec, row: Prepared, silent: bool) -> EncodedKey:
@@ -150,16 +152,15 @@ def insert(sink: Sink, store: StoreSpec, row: Prepared, silent: bool) -> Encoded
 
     :raises ConstraintError: when the key or one of a unique index exists; nothing was changed then.
     """
-    key = row.key
-    if key is None:
+    if row[2] is None:
         row = numbered(store, row, sink.next_key(store))
-        key = row.key
-        assert key is not None
-    sink.insert(store, key, row.document, row.text)
+    document, text, key = row
+    assert key is not None
+    sink.insert(store, key, document, text)
     if store.auto and type(key) is not bytes:
         sink.saw_key(store, key)  # type: ignore[arg-type]
     if not silent and sink.wants(store, "add"):
-        sink.effect(Effect(store, "add", key, None, row.text))
+        sink.effect(Effect(store, "add", key, None, text))
     return key
 
 

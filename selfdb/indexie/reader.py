@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Dict, List, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
 from .ports import Entry, Row
 from .ranges import Range
-from .rows import rows_of
+from .rows import Rows, rows_of
 from .specs import EncodedKey, IndexSpec, StoreSpec
 
 if TYPE_CHECKING:
     from .connection import Connection
+    from .plan import Source
     from .schema import Schema
 
 __all__ = ["Reader"]
@@ -24,8 +25,8 @@ _AT_ONCE = 256
 class Reader:
     """A :class:`~selfdb.indexie.ports.View` on one connection. For one thread at a time.
 
-    Outside a transaction of its connection each statement is a snapshot of its own. Then call only what needs one, and
-    reads to its end: :meth:`get` and :meth:`entries`, with the connection's lock held.
+    Outside a transaction of its connection each statement is a snapshot of its own, and the connection may be put away
+    between them: then :meth:`texts_of` and :meth:`texts` are what may be called.
     """
 
     def __init__(self, database: Any, schema: Schema, connection: Connection, seq: Optional[int] = None) -> None:
@@ -133,27 +134,56 @@ class Reader:
             raise self.connection.failed(error) from error
         return total
 
-    def entries(
+    # For a thread's own reader, whose statements are a snapshot each. They tell ``None`` where they do not do: what is
+    # asked takes several statements, or an overlay came meanwhile, or the query was made for another schema.
+
+    def texts_of(self, name: str, key: EncodedKey) -> Optional[List[str]]:
+        """The document with this key, in a list; an empty one if there is none."""
+        store = self.schema.stores.get(name)
+        if store is None:
+            return None
+        rows: Rows = self.schema.cache.get(name) or rows_of(self.schema, store)
+        return self._told(rows.text, (key,))
+
+    def texts(
         self,
-        store: StoreSpec,
-        source: Optional[IndexSpec],
-        ranges: Sequence[Range],
+        name: str,
+        source: Source,
+        ranges: Tuple[Range, ...],
         reverse: bool,
         limit: Optional[int],
         offset: int,
-    ) -> Optional[List[Entry]]:
-        """What :meth:`scan` yields, if one statement tells it all; ``None`` if not."""
-        selects = rows_of(self.schema, store).select(source, ranges)
-        if len(selects) != 1:
-            return [] if not selects else None
-        ((select, bounds),) = selects
+    ) -> Optional[List[str]]:
+        """The documents of what :meth:`scan` yields."""
+        store = self.schema.stores.get(name)
+        spec = source.spec
+        if store is None or (spec is not None and store.index(spec.name) is not spec) or len(ranges) != 1:
+            return None
+        rows: Rows = self.schema.cache.get(name) or rows_of(self.schema, store)
+        (only,) = ranges
+        low, high, low_open, high_open = only
+        if low is None:
+            parameters: Tuple[Any, ...] = () if high is None else (high,)
+        else:
+            parameters = (low,) if high is None or (high == low and only.is_only) else (low, high)
+        if limit is not None or offset:
+            parameters = (*parameters, -1 if limit is None else limit, offset)
+            sql = rows.texts(spec, only, reverse, True)
+        else:
+            sql = rows.texts(spec, only, reverse, False)
+        return self._told(sql, parameters)
+
+    def _told(self, sql: str, parameters: Tuple[Any, ...]) -> Optional[List[str]]:
+        publisher = self.database._publisher
+        epoch = publisher.epoch
+        connection = self.connection
         try:
-            if limit is None and not offset:
-                return self.connection.raw.execute(select.scan(True, reverse, False), bounds).fetchall()
-            parameters = (*bounds, -1 if limit is None else limit, offset)
-            return self.connection.raw.execute(select.scan(True, reverse, True), parameters).fetchall()
+            with connection.lock:
+                # Fetched to the end, so that the statement holds no snapshot any more.
+                found = connection.raw.execute(sql, parameters).fetchall()
         except sqlite3.Error as error:
-            raise self.connection.failed(error) from error
+            raise connection.failed(error) from error
+        return [text for (text,) in found] if publisher.epoch == epoch else None
 
     def close(self) -> None:
         """Give back what it holds. Harmless when repeated."""

@@ -39,7 +39,7 @@ class Rows:
         self.store = store
         self.guard = guard
         self.table = table = f"s{store.number}"
-        self.extract = extractor_of(store)
+        self.index_keys = extractor_of(store).index_keys
         self.singles = [(at, f"i{index.number}") for at, index in enumerate(store.indexes) if not index.multi]
         self.multis = [(at, f"m{store.number}_{index.number}") for at, index in enumerate(store.indexes) if index.multi]
         self.unique_entries = any(index.unique and index.multi for index in store.indexes)
@@ -47,6 +47,7 @@ class Rows:
         marks = ", ?" * len(columns)
         self.insert = f"INSERT INTO {table} ({', '.join(['k', 'v', 'd', *columns])}) VALUES (?, ?, ?{marks})"
         self.get = f"SELECT k, v, d FROM {table} WHERE k = ? AND {guard}"
+        self.text = f"SELECT d FROM {table} WHERE k = ? AND {guard}"
         self.delete = f"DELETE FROM {table} WHERE k = ?"
         self.clear = f"DELETE FROM {table}"
         self.size = f"SELECT count(*) FROM {table}"
@@ -55,6 +56,7 @@ class Rows:
         self.clear_entries = [f"DELETE FROM {side}" for _, side in self.multis]
         self._updates: Dict[Tuple[int, ...], str] = {}
         self._many: Dict[int, str] = {}
+        self._texts: Dict[Any, str] = {}
         self._selects: Dict[Any, Select] = {}
 
     def columns_of(self, keys: IndexKeys) -> Sequence[Any]:
@@ -108,6 +110,18 @@ class Rows:
             found.append(self._points(source, points))
         return found
 
+    def texts(self, source: Optional[IndexSpec], each: Range, reverse: bool, limit: bool) -> str:
+        """The statement that reads just the documents of one range."""
+        lower, upper, lower_open, upper_open = each
+        number = 0 if source is None else source.number
+        alike = lower is not None and lower == upper and not lower_open and not upper_open
+        shape = (number, lower is None, upper is None, lower_open, upper_open, alike, reverse, limit)
+        sql = self._texts.get(shape)
+        if sql is None:
+            select = self._points(source, [0])[0] if alike else self._shape(source, each)
+            sql = self._texts[shape] = select.scan(True, reverse, limit, True)
+        return sql
+
     def _shape(self, source: Optional[IndexSpec], each: Range) -> Select:
         lower = "" if each.lower is None else ">" if each.lower_open else ">="
         upper = "" if each.upper is None else "<" if each.upper_open else "<="
@@ -142,7 +156,7 @@ class Select:
         self._rows = rows
         self._source = source
         self._condition = condition
-        self._made: Dict[Tuple[bool, bool, bool], str] = {}
+        self._made: Dict[Tuple[bool, bool, bool, bool], str] = {}
         self.count = self._count()
 
     def _from(self, documents: bool) -> Tuple[str, str, str, str]:
@@ -168,18 +182,16 @@ class Select:
         tables, x, _, _ = self._from(False)
         return f"SELECT count(*) FROM {tables}{self._where(x)}"
 
-    def scan(self, documents: bool, reverse: bool, limit: bool) -> str:
-        """The statement that reads entries in order."""
-        asked = (documents, reverse, limit)
+    def scan(self, documents: bool, reverse: bool, limit: bool, alone: bool = False) -> str:
+        """The statement that reads entries in order; ``alone`` their documents only."""
+        asked = (documents, reverse, limit, alone)
         sql = self._made.get(asked)
         if sql is None:
             tables, x, key, document = self._from(documents)
             way = " DESC" if reverse else ""
             source = self._source
             order = f"{x}{way}" if source is None or (source.unique and not source.multi) else f"{x}{way}, {key}{way}"
-            sql = (
-                f"SELECT {x}, {key}, {document if documents else repr('')}"
-                f" FROM {tables}{self._where(x)} ORDER BY {order}{' LIMIT ? OFFSET ?' if limit else ''}"
-            )
+            told = document if alone else f"{x}, {key}, {document if documents else repr('')}"
+            sql = f"SELECT {told} FROM {tables}{self._where(x)} ORDER BY {order}{' LIMIT ? OFFSET ?' if limit else ''}"
             self._made[asked] = sql
         return sql

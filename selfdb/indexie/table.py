@@ -11,10 +11,11 @@ from .changes import Changes, check
 from .clause import WhereClause
 from .collection import Collection, Found
 from .errors import InvalidArgumentError, InvalidStateError, StorageError
+from .hooks import in_hook
 from .keys import decode, encode
-from .plan import ALL, Branch, Query, criteria, placed, source_of
-from .ports import Entry
+from .plan import ALL, Branch, Query, criteria, source_of
 from .ranges import EVERYTHING
+from .reader import Reader
 from .specs import StoreSpec
 from .values import load
 
@@ -86,11 +87,15 @@ class Table(Generic[T]):
 
     def _spec(self) -> StoreSpec:
         """For building queries: without touching the file, if the store was declared."""
-        return self._db._spec(self._name)
+        schema = self._db._schema
+        store = None if schema is None else schema.stores.get(self._name)
+        return self._db._spec(self._name) if store is None else store
 
     def _store(self) -> StoreSpec:
         """For reading and writing: as it stands in the file."""
-        return self._db._store(self._name)
+        schema = self._db._schema
+        store = None if schema is None else schema.stores.get(self._name)
+        return self._db._store(self._name) if store is None else store
 
     # Writing a row
 
@@ -115,7 +120,7 @@ class Table(Generic[T]):
 
     def _write_one(self, write: Callable[..., Any], item: Any, key: Any, silent: Optional[bool]) -> Any:
         db = self._db
-        silent = db._hooks.silent(silent)
+        silent = in_hook() if silent is None else silent
         store = self._store()
         row = mutations.prepared(store, item, key, None if silent else self._validate)
         stored = db._write((store,), lambda sink: write(sink, store, row, silent), silent=silent)
@@ -230,28 +235,23 @@ class Table(Generic[T]):
         :raises DataError: when it is no valid key.
         :raises SchemaError: when no path of the criteria is indexed.
         """
-        if isinstance(key_or_criteria, Mapping):
+        if type(key_or_criteria) is dict or isinstance(key_or_criteria, Mapping):
             return self.where(key_or_criteria).first()
-        db = self._db
         key = encode(key_or_criteria)
-        store = self._store()
-        reader = db._fast()
+        reader = self._fast()
         if reader is not None:
-            epoch = db._publisher.epoch
-            with reader.connection.lock:
-                row = reader.get(store, key)
-            if db._publisher.epoch == epoch:
-                return None if row is None else load(row[2])
-        with db._view((store,)) as view:
+            texts = reader.texts_of(self._name, key)
+            if texts is not None:
+                return load(texts[0]) if texts else None  # type: ignore[no-any-return]
+        store = self._store()
+        with self._db._view((store,)) as view:
             row = view.get(store, key)
-        return None if row is None else load(row[2])
+        return None if row is None else load(row.text)  # type: ignore[no-any-return]
 
     @blocking
     def bulk_get(self, keys: Iterable[Any]) -> List[Optional[T]]:
         """The rows with these keys, in their order, with ``None`` where there is none."""
         encoded = [encode(key) for key in keys]
-        if not encoded:
-            return []
         store = self._store()
         with self._db._view((store,)) as view:
             rows = view.many(store, list(dict.fromkeys(encoded)))
@@ -266,6 +266,8 @@ class Table(Generic[T]):
             that rows have there, which gives a :class:`Collection`.
         :raises SchemaError: when it is not indexed.
         """
+        if type(path) is str:
+            return WhereClause(self, source_of(self._spec(), path))
         if isinstance(path, Mapping):
             return Collection(self, criteria(self._spec(), path))
         return WhereClause(self, source_of(self._spec(), path))
@@ -336,18 +338,9 @@ class Table(Generic[T]):
         """All keys, in their order."""
         return self.to_collection().primary_keys()
 
-    def _entries(self, query: Query) -> Optional[List[Entry]]:
-        """What one statement outside of everything finds for a plain query; ``None`` if that does not do."""
-        db = self._db
-        reader = db._fast()
-        if reader is None:
-            return None
-        store = self._store()
-        ((source, ranges),) = placed(query, store).branches
-        epoch = db._publisher.epoch
-        with reader.connection.lock:
-            entries = reader.entries(store, source.spec, ranges, query.reverse, query.limit, query.offset)
-        return entries if db._publisher.epoch == epoch else None
+    def _fast(self) -> Optional[Reader]:
+        """This thread's reader, for what takes one statement and stands in no transaction."""
+        return self._db._fast()
 
     # The rest
 

@@ -21,6 +21,7 @@ from .errors import (
     TransactionInactiveError,
 )
 from .ports import Sink, View
+from .reader import Reader
 from .scope import Scope, current
 from .specs import StoreSpec
 from .table import Table
@@ -59,6 +60,7 @@ class Transaction(Scope):
         super().__init__(database)
         self._mode = _mode(mode)
         self._scope = _names(database, tables)
+        self._names = frozenset(self._scope)
         self._held: Optional[Connection] = None
         self._writer: Optional[Writer] = None
         self._view: Optional[View] = None
@@ -131,15 +133,15 @@ class Transaction(Scope):
     @inner
     def write(self, stores: Sequence[StoreSpec], work: Callable[[Sink], T], silent: bool) -> T:
         """Do ``work`` on what it writes to."""
-        with self.lock:
+        # Its caller holds the lock.
+        if self._aborted or self._state != "begun" or not self._names.issuperset([store.name for store in stores]):
             self._check_scope(stores)
-            if self._mode == "r":
-                raise ReadOnlyError(f'this transaction only reads {", ".join(self._scope)}: begin it with "rw"')
-            if not silent:
-                self.database._hooks.check_local(stores)
-            writer = self._writer
-            assert writer is not None
-            return work(writer)
+        writer = self._writer
+        if writer is None:
+            raise ReadOnlyError(f'this transaction only reads {", ".join(self._scope)}: begin it with "rw"')
+        if not silent and self.database._hooks.network_first(stores):
+            self.database._hooks.check_local(stores)
+        return work(writer)
 
     @inner
     def view(self, stores: Sequence[StoreSpec]) -> Optional[View]:
@@ -456,3 +458,6 @@ class _Bound(Table[Any]):
     def _store(self) -> StoreSpec:
         self._transaction.check_here()
         return super()._store()
+
+    def _fast(self) -> Optional[Reader]:
+        return None  # only the transaction knows what its rows are

@@ -16,7 +16,7 @@ from uuid import UUID
 
 from .errors import DatabaseCorruptError, DataCloneError
 
-__all__ = ["dump", "load"]
+__all__ = ["dump", "load", "load_all"]
 
 _PLAIN = frozenset((str, int, float, bool, type(None)))
 _ATOMS = _PLAIN | {datetime, date, time, timedelta, Decimal, UUID, bytes}
@@ -329,3 +329,15 @@ def load(text: str) -> Any:
         return _scan_marked(text, 0)[0] if _MARK in text else _scan(text, 0)[0]
     except (StopIteration, ValueError) as error:
         raise DatabaseCorruptError("a stored document cannot be read") from error
+
+
+def load_all(texts: List[str]) -> List[Any]:
+    """:func:`load` of each, which is faster at once."""
+    joined = f"[{','.join(texts)}]"
+    if _MARK in joined:
+        return [load(text) for text in texts]
+    try:
+        documents: List[Any] = _scan(joined, 0)[0]
+    except (StopIteration, ValueError):
+        return [load(text) for text in texts]  # which says what is wrong
+    return documents

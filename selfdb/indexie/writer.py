@@ -7,7 +7,7 @@ import logging
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from math import floor
-from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, FrozenSet, List, NamedTuple, Optional, Tuple
 
 from . import log
 from .errors import ConstraintError, IndexedDBError, TransactionInactiveError
@@ -31,12 +31,24 @@ __all__ = ["Writer"]
 _logger = logging.getLogger("selfdb.indexie")
 
 
+_GENERATORS = "\0generators"
+
+
+def _generators(schema: Schema, text: str) -> Dict[int, int]:
+    """The next keys by the stores' numbers, as the newest row of the log tells them."""
+    # Mostly it is what this process has written there last.
+    known = schema.cache.get(_GENERATORS)
+    if known is not None and known[0] == text:
+        return dict(known[1])
+    return {int(number): key for number, key in json.loads(text).items()}
+
+
 class _Mark(NamedTuple):
     """How far a transaction was when a savepoint began."""
 
     changes: log.Mark
     effects: int
-    generators: Dict[str, int]
+    generators: Dict[int, int]
 
 
 class Writer:
@@ -62,12 +74,15 @@ class Writer:
         self.seq = 0
         self.active = False
         self.changes = log.ChangeSet()
+        self._rows = schema.cache
         self._silent = silent
         self._given = connection is not None
         self._total = 0
-        self._generators: Dict[str, int] = {}
+        self._generators: Dict[int, int] = {}
         self._generators_text = ""
         self._torn = False
+        self._reading: Optional[Reader] = None
+        self._wanted: FrozenSet[Tuple[str, str]] = frozenset()
         if connection is not None:
             self._attach(connection)
             self._start()
@@ -100,14 +115,14 @@ class Writer:
         self.connection = connection
         self._cursor = connection.raw.cursor()
         self._execute = self._cursor.execute
-        self._reader = Reader(self.database, self.schema, connection)
 
     def _start(self) -> None:
         newest = self._one(self.schema.newest)
         self.seq, self._total, self._generators_text = newest[0] + 1, newest[1], newest[2]
-        self._generators = json.loads(newest[2])
+        self._generators = _generators(self.schema, newest[2])
         if not self._silent:
             self.listening = self.database._hooks.listening(self.connection, newest[3])
+            self._wanted = self.listening.wanted
         self.active = True
 
     def finish(self) -> None:
@@ -115,6 +130,7 @@ class Writer:
         if self._torn or not self.connection.raw.in_transaction:
             raise TransactionInactiveError("the transaction was broken off in the middle of a write: nothing is kept")
         generators = log.generators_text(self._generators)
+        self.schema.cache[_GENERATORS] = (generators, self._generators)
         if self.effects:
             self.database._hooks.enqueue(self.connection, self.listening, self.effects)
         if self.changes or self.effects or generators != self._generators_text:
@@ -175,6 +191,13 @@ class Writer:
 
     # Reading
 
+    @property
+    def _reader(self) -> Reader:
+        reader = self._reading
+        if reader is None:
+            reader = self._reading = Reader(self.database, self.schema, self.connection)
+        return reader
+
     def get(self, store: StoreSpec, key: EncodedKey) -> Optional[Row]:
         """The row with this key."""
         return self._reader.get(store, key)
@@ -210,7 +233,7 @@ class Writer:
 
     def next_key(self, store: StoreSpec) -> int:
         """The key to generate for the next row; used up by :meth:`saw_key`."""
-        key = self._generators.get(str(store.number), 1)
+        key = self._generators.get(store.number, 1)
         if key > LAST_GENERATED:
             raise ConstraintError(
                 f"{store.name!r} has no more keys to generate; explicit ones can still be added",
@@ -222,8 +245,10 @@ class Writer:
 
     def saw_key(self, store: StoreSpec, number: float) -> None:
         """A row with this numeric key was added: the generator goes on above it."""
-        if number >= self._generators.get(str(store.number), 1):
-            self._generators[str(store.number)] = floor(min(number, LAST_GENERATED)) + 1
+        if number >= self._generators.get(store.number, 1):
+            if type(number) is not int or number > LAST_GENERATED:
+                number = floor(min(number, LAST_GENERATED))
+            self._generators[store.number] = number + 1
 
     # Writing
 
@@ -232,8 +257,8 @@ class Writer:
 
         :raises ConstraintError: when the key or one of a unique index exists; nothing was changed then.
         """
-        rows = rows_of(self.schema, store)
-        keys = rows.extract.index_keys(document)
+        rows: Rows = self._rows.get(store.name) or rows_of(self.schema, store)
+        keys = rows.index_keys(document)
         self._torn = True
         try:
             if not rows.multis:
@@ -256,7 +281,7 @@ class Writer:
         :raises ConstraintError: when one of them cannot be added; which one is not told.
         """
         rows = rows_of(self.schema, store)
-        extract, seq = rows.extract.index_keys, self.seq
+        extract, seq = rows.index_keys, self.seq
         keys: List[Any] = [extract(row.document) for row in added]
         with self.savepoint():
             try:
@@ -284,8 +309,8 @@ class Writer:
         :raises ConstraintError: when another row has a key of a unique index; nothing was changed then.
         """
         rows = rows_of(self.schema, store)
-        before = rows.extract.index_keys(load(old.text))
-        keys = rows.extract.index_keys(document)
+        before = rows.index_keys(load(old.text))
+        keys = rows.index_keys(document)
         was, now = rows.columns_of(before), rows.columns_of(keys)
         moved = tuple([place for place, (one, other) in enumerate(zip(was, now)) if one != other])
         self._torn = True
@@ -326,7 +351,7 @@ class Writer:
     def remove(self, store: StoreSpec, old: Row, document: Any = None) -> None:
         """Delete the row ``old``."""
         rows = rows_of(self.schema, store)
-        keys: Any = rows.extract.index_keys(load(old.text) if document is None else document)
+        keys: Any = rows.index_keys(load(old.text) if document is None else document)
         self._torn = True
         try:
             self._execute(rows.delete, (old.key,))
@@ -356,8 +381,8 @@ class Writer:
 
     def wants(self, store: StoreSpec, op: str) -> bool:
         """Whether anybody is to be told of this kind of change."""
-        listening = self.listening
-        return listening is not None and (store.name, op) in listening.wanted
+        wanted = self._wanted
+        return bool(wanted) and (store.name, op) in wanted
 
     def effect(self, effect: Effect) -> None:
         """One row was changed by a write that is not silent."""
