@@ -334,6 +334,7 @@ class Feed:
         with self._lock:
             waiting = list(self._dirty)
         for listener in waiting:
+            self._tell_untold(me)  # a new subscriber has what there is before what comes next
             with self._lock:
                 if self._thread is not me:
                     return False
@@ -351,12 +352,16 @@ class Feed:
                 self._untold.pop(listener, None)
             self.settled.ring()
             listener.tell()
-        with self._lock:
-            untold, self._untold = self._untold, {}
-        for listener in untold:
-            if self._thread is me:
-                listener.tell()
+        self._tell_untold(me)
         return bool(waiting)
+
+    def _tell_untold(self, me: threading.Thread) -> None:
+        if self._untold:
+            with self._lock:
+                untold, self._untold = self._untold, {}
+            for listener in untold:
+                if self._thread is me:
+                    listener.tell()
 
 
 def _wait(gate: queue.SimpleQueue[None], seconds: float) -> None:

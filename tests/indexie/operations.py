@@ -65,7 +65,7 @@ single: st.SearchStrategy[Operation] = st.one_of(
     st.tuples(st.just("update"), ids, documents),
     st.tuples(st.just("update"), ids, documents),
     st.tuples(st.just("delete"), ids),
-    st.tuples(st.just("bulk_put"), st.lists(rows, max_size=3)),
+    st.tuples(st.just("bulk_put"), st.lists(rows, max_size=3, unique_by=lambda row: row["id"])),
     st.tuples(st.just("bulk_delete"), st.lists(ids, max_size=3)),
     st.tuples(st.just("modify"), st.integers(0, 9), documents),
     st.tuples(st.just("drop"), texts),

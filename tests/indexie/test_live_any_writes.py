@@ -32,6 +32,7 @@ class Followed:
         self.query = use_live_query(self.function)
         self.calls = Calls()
         self.query.subscribe(self.calls)
+        self.calls.wait(1)
         self.untold = 0
         self.unsure = read.what.startswith("one that")
 
@@ -108,7 +109,7 @@ class AnyWrites(RuleBasedStateMachine):
         for each in self.all:
             assert each.query.value == elsewhere(each.fresh), each
             wait_until(lambda each=each: len(each.calls.values) + each.untold >= each.query.version)
-            assert len(each.calls.values) + each.untold == each.query.version
+            assert len(each.calls.values) + each.untold == each.query.version, each
             assert each.calls.values[-1] == each.query.value
 
     def expect(self, runs: Dict[Followed, int], before: Dict[Any, Document], operation: Operation) -> None:
@@ -196,7 +197,10 @@ class AnyWrites(RuleBasedStateMachine):
         self.peer.finish()
         for each in begun:  # its subscriber may have come after its second value
             assert each.query.settle(SOON)
-            wait_until(lambda each=each: each.calls.values[-1:] == [each.query.value])
+            last = Calls()
+            end = each.query.subscribe(last)
+            last.wait(1)  # which is called after all that were there before
+            end()
             each.untold = each.query.version - len(each.calls.values)
         self.all += begun
         self.at_rest()
