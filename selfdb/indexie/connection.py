@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import sqlite3
 import threading
@@ -14,6 +15,8 @@ from .errors import DatabaseClosedError, IndexedDBError, IndexieTimeoutError, Ve
 from .timing import Timing
 
 __all__ = ["Connection"]
+
+logger = logging.getLogger("selfdb.indexie")
 
 _jitter = random.Random()  # noqa: S311 - it spreads waits
 
@@ -192,6 +195,14 @@ class Connection:
         """Close it for good."""
         self._closed = True
         with self.lock:
+            raw = self._raw
+            if raw is not None and not raw.in_transaction:
+                try:
+                    # An interrupt that met no statement would meet the last one's tidying up, which brings the
+                    # write-ahead log into the file: it holds until the next statement begins.
+                    raw.execute("SELECT 1").fetchall()
+                except sqlite3.Error:
+                    logger.debug("a connection is closed after an error", exc_info=True)
             self.put_away()
 
     def abandon(self) -> Optional[sqlite3.Connection]:
