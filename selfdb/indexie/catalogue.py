@@ -72,9 +72,7 @@ def create(connection: Connection) -> None:
     connection.execute(f"PRAGMA user_version = {LAYOUT}")
     for sql in (*_TABLES, *log.CREATE, *outbox_tables.TABLES, f"CREATE TABLE {guard_table(0)} (x)"):
         connection.execute(sql)
-    connection.executemany(
-        "INSERT INTO _ix_meta (name, value) VALUES (?, ?)", [("verno", 0), ("hooks", 0), ("id", uuid.uuid4().hex)]
-    )
+    connection.executemany("INSERT INTO _ix_meta (name, value) VALUES (?, ?)", [("verno", 0), ("id", uuid.uuid4().hex)])
 
 
 def read(connection: Connection) -> Schema:

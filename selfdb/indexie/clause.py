@@ -41,7 +41,10 @@ class WhereClause(Generic[T]):
 
     def equals(self, value: Any) -> Collection[T]:
         """Rows whose index key is ``value``."""
-        return self._collection((self._only(value),))
+        if self._source.leading:
+            return self._collection((self._only(value),))
+        key = keys.encode(value)
+        return self._collection((Range(key, key),))
 
     def not_equal(self, value: Any) -> Collection[T]:
         """Rows that are in the index under another key; a row without one is not."""

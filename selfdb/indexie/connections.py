@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Deque, Optional, Set
+from typing import Deque, Optional, Set
 
 from ..core.turns import Turns
 from ..core.waits import Waiting
@@ -77,6 +77,7 @@ class Connections:
         self._busy_timeout = busy_timeout
         self._timing = timing
         self._closed = False
+        self._turn_for_fork: Optional[Turns] = None
         self._known: weakref.WeakSet[Connection] = weakref.WeakSet()
         self._start()
         with _gate:
@@ -92,20 +93,18 @@ class Connections:
     def _start(self) -> None:
         self._lock = threading.RLock()
         self._turns = Turns()
-        self._writer_thread = 0
         # No wait of SQLite's own for the writer: it has a shorter one.
-        self._writer = self._new(0.0)
+        self._writer = self._new(waits=False)
         self._idle: Deque[Connection] = deque()
         self._local = threading.local()
 
-    def _new(self, timeout: Optional[float] = None) -> Connection:
-        timeout = self._busy_timeout if timeout is None else timeout
-        connection = Connection(partial(self._connect, timeout), self._busy_timeout, self._timing, self._stale)
+    def _new(self, waits: bool = True) -> Connection:
+        connection = Connection(partial(self._connect, waits), self._busy_timeout, self._timing, self._stale)
         with self._lock:
             self._known.add(connection)
         return connection
 
-    def _connect(self, timeout: float) -> sqlite3.Connection:
+    def _connect(self, waits: bool) -> sqlite3.Connection:
         with _gate:
             if self._closed:
                 raise DatabaseClosedError("the database was closed")
@@ -117,7 +116,7 @@ class Connections:
             try:
                 raw = sqlite3.connect(
                     self.path,
-                    timeout=timeout,
+                    timeout=self._busy_timeout,
                     isolation_level=None,
                     check_same_thread=False,
                     cached_statements=_STATEMENTS,
@@ -126,6 +125,8 @@ class Connections:
                 raise translate(error) from error
             try:
                 raw.execute(f"PRAGMA synchronous = {'FULL' if self._strict else 'NORMAL'}")
+                if not waits:
+                    raw.execute("PRAGMA busy_timeout = 0")
             except sqlite3.Error as error:
                 raw.close()
                 raise translate(error) from error
@@ -159,9 +160,10 @@ class Connections:
 
         :raises IndexieTimeoutError: when others had it for all of ``seconds`` (``None``: ``busy_timeout``).
         """
-        seconds = self._busy_timeout if seconds is None else seconds
-        if not self._turns.acquire(seconds):
-            raise _too_long(seconds)
+        if not self._turns.try_acquire():
+            seconds = self._busy_timeout if seconds is None else seconds
+            if not self._turns.acquire(seconds):
+                raise _too_long(seconds)
         return self._acquired()
 
     def acquire_writer_steps(self) -> Waiting[Connection]:
@@ -174,16 +176,16 @@ class Connections:
         if self._closed:
             self._turns.release()
             raise DatabaseClosedError("the database was closed")
-        self._writer.held = True
-        self._writer_thread = threading.get_ident()
+        self._writer.hold()
         return self._writer
 
     def release_writer(self, connection: Connection) -> None:
         """Give it back; a transaction that is still open is rolled back."""
         try:
-            connection.rollback()
+            if connection.in_transaction:
+                connection.rollback()
         finally:
-            connection.held = False
+            connection.holder = 0
             if connection is self._writer:
                 self._turns.release()
             if self._closed:
@@ -216,7 +218,7 @@ class Connections:
     def borrow(self) -> Connection:
         """A connection for a snapshot, for the caller alone until :meth:`give_back`."""
         connection = self._taken()
-        connection.held = True
+        connection.hold()
         return connection
 
     def give_back(self, connection: Connection) -> None:
@@ -227,7 +229,7 @@ class Connections:
             connection.close()
             return
         finally:
-            connection.held = False
+            connection.holder = 0
         self._spare(connection)
 
     # Their end
@@ -245,32 +247,34 @@ class Connections:
         for connection in known:
             connection.interrupt()
         for connection in known:
-            if not connection.held:
+            if not connection.holder:
                 connection.close()
         self._idle.clear()
 
     # Forks
 
     def _prepare_fork(self) -> None:
-        end = time.monotonic() + _FORK_WAIT
+        """Close what is not in use, and let nobody write until the fork has happened."""
+        me, end = threading.get_ident(), time.monotonic() + _FORK_WAIT
+        if self._writer.holder != me and self._turns.acquire(_FORK_WAIT):
+            self._turn_for_fork = self._turns
         for connection in list(self._known):
-            while connection.is_open:
-                if not connection.held and connection.lock.acquire(blocking=False):
-                    try:
-                        connection.put_away()
-                    finally:
-                        connection.lock.release()
-                elif self._writer_thread != threading.get_ident() and time.monotonic() < end:
-                    time.sleep(0.001)
-                else:
+            while connection.is_open and not connection.put_away_if_idle():
+                if connection.holder == me or time.monotonic() > end:
                     break
+                time.sleep(0.001)
+
+    def _after_fork(self) -> None:
+        turns, self._turn_for_fork = self._turn_for_fork, None
+        if turns is not None:
+            turns.release()
 
     def _renew_in_child(self) -> None:
-        inherited = [raw for raw in (connection.abandon() for connection in list(self._known)) if raw is not None]
-        if inherited:
-            _lost.add(os.path.realpath(self.path))
-            for raw in inherited:
-                _immortalise(raw)
+        self._turn_for_fork = None
+        for connection in list(self._known):
+            if connection.is_open:
+                _lost.add(os.path.realpath(self.path))
+            connection.abandon()
         self._known = weakref.WeakSet()
         self._start()
 
@@ -282,13 +286,6 @@ def _too_long(seconds: float) -> IndexieTimeoutError:
     )
 
 
-def _immortalise(raw: Any) -> None:
-    """Keep it until the process is gone. To close it would undo the parent's transaction in the memory they share."""
-    import ctypes
-
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(raw))
-
-
 def _before_fork() -> None:
     _gate.acquire()
     for each in list(_aware):
@@ -296,6 +293,8 @@ def _before_fork() -> None:
 
 
 def _after_in_parent() -> None:
+    for each in list(_aware):
+        each._after_fork()
     _gate.release()
 
 

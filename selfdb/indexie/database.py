@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Dict, List, Optional, TypeVar, Union
+from typing import IO, TYPE_CHECKING, Any, Dict, List, Optional, TypeVar, Union, overload
 
 from ..core.forks import renew_after_fork
 from ..core.marks import blocking, inner, passing
@@ -230,6 +230,9 @@ class Indexie(Stranded):
         return self.table(name)
 
     def __getattr__(self, name: str) -> Table[Any]:
+        schema = self.__dict__.get("_schema")
+        if schema is not None and name in schema.stores:
+            return self._table(name)
         if name.startswith("_") or not self._has(name):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}, and no such store")
         return self._table(name)
@@ -502,7 +505,7 @@ class Indexie(Stranded):
             from .optimistic import network_first
 
             return network_first(self, stores, work)
-        writer = self._writer().begin()
+        writer = Writer(self, self._schema or self._opened()).begin()
         try:
             result = work(writer)
         except BaseException:
@@ -510,6 +513,12 @@ class Indexie(Stranded):
             raise
         writer.commit()
         return result
+
+    @overload
+    def transaction(self, mode: str, tables: Any) -> Transaction: ...
+
+    @overload
+    def transaction(self, mode: str, tables: Any, fn: Callable[..., T]) -> T: ...
 
     @waiting(opens=True, asks=("fn",))
     def transaction(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Dict, List, Optional, Tuple, Union
 
-from .keys import encode_or_none
+from .keys import LARGEST, SMALLEST, encode_or_none
 from .paths import MISSING, lookup
 from .specs import EncodedKey, IndexSpec, StoreSpec
 
@@ -78,7 +78,12 @@ class Extractor:
     def __init__(self, store: StoreSpec) -> None:
         self._singles = [(at, index_key_of(index)) for at, index in enumerate(store.indexes) if not index.multi]
         self._multis = [(at, entries_of(index)) for at, index in enumerate(store.indexes) if index.multi]
-        self._plain = [extract for _, extract in self._singles]
+        # The name of a field of the document itself, or what finds the key.
+        self._plain: List[Tuple[Optional[str], Any]] = [
+            (None if index.compound or "." in index.paths[0] else index.paths[0], index_key_of(index))
+            for index in store.indexes
+            if not index.multi
+        ]
         self._absent: IndexKeys = tuple(() if index.multi else None for index in store.indexes)
 
     def index_keys(self, document: Any) -> IndexKeys:
@@ -86,7 +91,21 @@ class Extractor:
         if not isinstance(document, dict):
             return self._absent
         if not self._multis:
-            return tuple([extract(document) for extract in self._plain])
+            found: List[Any] = []
+            for name, extract in self._plain:
+                if name is None:
+                    found.append(extract(document))
+                    continue
+                value = document.get(name)
+                kind = type(value)
+                # What most fields hold, without a call for it.
+                if kind is str:
+                    found.append(_TEXT + value.encode())
+                elif value is None or (kind is int and SMALLEST <= value <= LARGEST):
+                    found.append(value)
+                else:
+                    found.append(encode_or_none(value))
+            return tuple(found)
         keys: List[Any] = list(self._absent)
         for at, extract in self._singles:
             keys[at] = extract(document)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from math import isfinite
 from typing import Any, Dict, List, NamedTuple, Optional, Protocol, Tuple, Union
 
@@ -56,20 +56,26 @@ EVERYTHING = "*"
 
 # `generators` has each store's next generated key, by its number: whoever writes reads the newest row anyhow, so that
 # a transaction which adds a row has neither to read nor to write another page for them.
+# `hooks` counts the changes of the catalogue of hooks, for the same reason.
 # `total` is how many bytes all bodies up to here have had, so that what is too much is found without adding up.
 CREATE = (
     "CREATE TABLE _ix_log (seq INTEGER PRIMARY KEY, total INTEGER NOT NULL, body BLOB NOT NULL, "
-    "generators TEXT NOT NULL)",
-    "INSERT INTO _ix_log (seq, total, body, generators) VALUES (0, 0, x'7b7d', '{}')",
+    "generators TEXT NOT NULL, hooks INTEGER NOT NULL)",
+    "INSERT INTO _ix_log (seq, total, body, generators, hooks) VALUES (0, 0, x'7b7d', '{}', 0)",
 )
-NEWEST = "SELECT seq, total, generators FROM _ix_log ORDER BY seq DESC LIMIT 1"
+NEWEST = "SELECT seq, total, generators, hooks FROM _ix_log ORDER BY seq DESC LIMIT 1"
 SINCE = (
     "SELECT seq, body, (SELECT value FROM _ix_meta WHERE name = 'log_watermark') FROM _ix_log"
     " WHERE seq > ? ORDER BY seq LIMIT ?"
 )
 """The commits after a seq, oldest first, each with the watermark: the newest seq that was pruned."""
 
-_APPEND = "INSERT INTO _ix_log (seq, total, body, generators) VALUES (?, ?, ?, ?)"
+HOOKS_CHANGED = "UPDATE _ix_log SET hooks = hooks + 1 WHERE seq = (SELECT max(seq) FROM _ix_log)"
+
+_APPEND = (
+    "INSERT INTO _ix_log (seq, total, body, generators, hooks)"
+    " VALUES (?, ?, ?, ?, (SELECT hooks FROM _ix_log WHERE seq = ?))"
+)
 _NEWEST_GONE = "SELECT seq FROM _ix_log WHERE total >= ? ORDER BY seq LIMIT 1"
 _PRUNE = "DELETE FROM _ix_log WHERE seq <= ?"
 _NO_LESS = "SELECT 1 FROM _ix_log WHERE seq <= ? LIMIT 1"
@@ -156,6 +162,12 @@ class ChangeSet:
 
     def encode(self) -> bytes:
         """The body of its row in the log."""
+        if len(self._touched) == 1 and not self._whole:
+            ((store, rows),) = self._touched.values()
+            if len(rows) == 1 and rows[0][1] is None and rows[0][2] is not None:
+                body = _encode_one(store, rows[0][0], rows[0][2])
+                if len(body) <= MAX_BODY:
+                    return body
         changes = self.changes()
         body = _encode(changes)
         if len(body) > MAX_BODY:
@@ -191,6 +203,21 @@ def _text(key: EncodedKey) -> str:
     if type(key) is bytes:
         return _quoted(key.decode("latin-1"))
     return repr(key) if type(key) is int or isfinite(key) else ("Infinity" if key > 0 else "-Infinity")  # type: ignore[operator, arg-type]
+
+
+def _encode_one(store: StoreSpec, key: EncodedKey, keys: IndexKeys) -> bytes:
+    """What :func:`_encode` gives where one row was added, which is what most commits are."""
+    names: Optional[List[str]] = store.__dict__.get("_log_names")
+    if names is None:
+        names = store.__dict__["_log_names"] = [f",{_quoted(index.name)}:[" for index in store.indexes]
+        store.__dict__["_log_name"] = f"{{{_quoted(store.name)}:{{{_quoted(KEY)}:["
+    parts = [store.__dict__["_log_name"], _text(key), "]"]
+    for name, value in zip(names, keys or ()):
+        if value is None or value == ():
+            continue
+        parts += (name, ",".join(map(_text, value)) if type(value) is tuple else _text(value), "]")  # type: ignore[arg-type]
+    parts.append("}}")
+    return "".join(parts).encode()
 
 
 def _encode(changes: Changes) -> bytes:
@@ -248,7 +275,7 @@ def append(
         generators = execute(NEWEST, ()).fetchone()[2]
     body = changes.encode()
     total += len(body)
-    execute(_APPEND, (seq, total, body, generators))
+    execute(_APPEND, (seq, total, body, generators, seq - 1))
     if seq % _PRUNE_EVERY == 0:
         prune(execute, seq, total, keep_rows)
 

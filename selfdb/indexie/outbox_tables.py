@@ -11,6 +11,7 @@ import json
 from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, List, NamedTuple, Optional, Tuple
 
+from . import log
 from .specs import EncodedKey
 
 if TYPE_CHECKING:
@@ -110,13 +111,11 @@ class New(NamedTuple):
 
 def number(connection: Connection) -> int:
     """How often the catalogue has changed."""
-    row = connection.execute("SELECT value FROM _ix_meta WHERE name = 'hooks'").fetchone()
-    return int(row[0]) if row else 0
+    return int(connection.execute(log.NEWEST).fetchone()[3])
 
 
 def _changed(connection: Connection) -> None:
-    connection.execute("INSERT OR IGNORE INTO _ix_meta (name, value) VALUES ('hooks', 0)")
-    connection.execute("UPDATE _ix_meta SET value = value + 1 WHERE name = 'hooks'")
+    connection.execute(log.HOOKS_CHANGED)
 
 
 def catalogue(connection: Connection) -> List[Post]:

@@ -83,7 +83,9 @@ def source_of(store: StoreSpec, path: Union[str, Sequence[str]]) -> Source:
     :raises InvalidArgumentError: when it is neither a path nor a list of paths.
     """
     if isinstance(path, str):
-        known: Dict[str, Source] = store.__dict__.setdefault("_sources", {})
+        known: Optional[Dict[str, Source]] = store.__dict__.get("_sources")
+        if known is None:
+            known = store.__dict__.setdefault("_sources", {})
         source = known.get(path)
         if source is None:
             parts = tuple(part.strip() for part in path[1:-1].split("+")) if path.startswith("[") else (path,)

@@ -162,15 +162,17 @@ class Reader:
         rows: Rows = self.schema.cache.get(name) or rows_of(self.schema, store)
         (only,) = ranges
         low, high, low_open, high_open = only
-        if low is None:
-            parameters: Tuple[Any, ...] = () if high is None else (high,)
+        cut = limit is not None or offset > 0
+        if low is not None and low == high and not low_open and not high_open:
+            if limit and not offset and (spec is None or (spec.unique and not spec.multi)):
+                cut = False  # there is one at most
+            sql = rows.texts_of_one(spec, reverse, cut)
+            parameters: Tuple[Any, ...] = (low,)
         else:
-            parameters = (low,) if high is None or (high == low and only.is_only) else (low, high)
-        if limit is not None or offset:
-            parameters = (*parameters, -1 if limit is None else limit, offset)
-            sql = rows.texts(spec, only, reverse, True)
-        else:
-            sql = rows.texts(spec, only, reverse, False)
+            sql = rows.texts(spec, only, reverse, cut)
+            parameters = tuple([bound for bound in (low, high) if bound is not None])
+        if cut:
+            parameters += (-1 if limit is None else limit, offset)
         return self._told(sql, parameters)
 
     def _told(self, sql: str, parameters: Tuple[Any, ...]) -> Optional[List[str]]:

@@ -110,16 +110,21 @@ class Rows:
             found.append(self._points(source, points))
         return found
 
-    def texts(self, source: Optional[IndexSpec], each: Range, reverse: bool, limit: bool) -> str:
-        """The statement that reads just the documents of one range."""
-        lower, upper, lower_open, upper_open = each
-        number = 0 if source is None else source.number
-        alike = lower is not None and lower == upper and not lower_open and not upper_open
-        shape = (number, lower is None, upper is None, lower_open, upper_open, alike, reverse, limit)
+    def texts_of_one(self, source: Optional[IndexSpec], reverse: bool, limit: bool) -> str:
+        """The statement that reads just the documents under one key."""
+        shape = (0 if source is None else source.number, reverse, limit)
         sql = self._texts.get(shape)
         if sql is None:
-            select = self._points(source, [0])[0] if alike else self._shape(source, each)
-            sql = self._texts[shape] = select.scan(True, reverse, limit, True)
+            sql = self._texts[shape] = self._points(source, [0])[0].scan(True, reverse, limit, True)
+        return sql
+
+    def texts(self, source: Optional[IndexSpec], each: Range, reverse: bool, limit: bool) -> str:
+        """The statement that reads just the documents of a range."""
+        lower, upper, lower_open, upper_open = each
+        shape = (0 if source is None else source.number, lower is None, upper is None, lower_open, upper_open)
+        sql = self._texts.get((*shape, reverse, limit))
+        if sql is None:
+            sql = self._texts[(*shape, reverse, limit)] = self._shape(source, each).scan(True, reverse, limit, True)
         return sql
 
     def _shape(self, source: Optional[IndexSpec], each: Range) -> Select:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Dict, List, Optional, Tuple
 
 from .errors import SchemaError
+from .log import NEWEST
 from .specs import IndexSpec, StoreSpec
 
 __all__ = ["Declared", "Schema", "differences", "merged", "read_schema", "same_key"]
@@ -34,17 +36,10 @@ class Schema:
     guard: str
     cache: Dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
-    @property
+    @cached_property
     def newest(self) -> str:
-        """The statement that a write transaction begins with: the newest commit, its number and what goes on from it,
-        and how often the catalogue of hooks has changed."""
-        sql = self.cache.get("\0newest")
-        if sql is None:
-            sql = self.cache["\0newest"] = (
-                "SELECT seq, total, generators, (SELECT value FROM _ix_meta WHERE name = 'hooks') FROM _ix_log"
-                f" WHERE {self.guard} ORDER BY seq DESC LIMIT 1"
-            )
-        return str(sql)
+        """What a write transaction begins with: the newest commit, and what goes on from it."""
+        return NEWEST.replace(" ORDER", f" WHERE {self.guard} ORDER")
 
     @classmethod
     def of(cls, verno: int, stores: Mapping[str, StoreSpec]) -> Schema:

@@ -179,7 +179,7 @@ class Table(Generic[T]):
 
     # Writing many rows
 
-    @blocking
+    @blocking(sources=("items", "keys"))
     def bulk_add(
         self,
         items: Iterable[Any],
@@ -199,7 +199,7 @@ class Table(Generic[T]):
         quiet = self._db._hooks.silent(silent)
         return bulk.add_or_put(self, items, keys, replace=False, all_keys=all_keys, partial=partial, silent=quiet)
 
-    @blocking
+    @blocking(sources=("items", "keys"))
     def bulk_put(
         self,
         items: Iterable[Any],
@@ -213,7 +213,7 @@ class Table(Generic[T]):
         quiet = self._db._hooks.silent(silent)
         return bulk.add_or_put(self, items, keys, replace=True, all_keys=all_keys, partial=partial, silent=quiet)
 
-    @blocking
+    @blocking(sources=("updates",))
     def bulk_update(self, updates: Iterable[Tuple[Any, Changes]], *, silent: Optional[bool] = None) -> int:
         """Change rows, given as pairs of key and changes; how many were there.
 
@@ -221,7 +221,7 @@ class Table(Generic[T]):
         """
         return bulk.update_many(self, updates, self._db._hooks.silent(silent))
 
-    @blocking
+    @blocking(sources=("keys",))
     def bulk_delete(self, keys: Iterable[Any], *, silent: Optional[bool] = None) -> int:
         """Delete rows by key; how many there were."""
         return bulk.delete_keys(self, keys, self._db._hooks.silent(silent))
@@ -248,7 +248,7 @@ class Table(Generic[T]):
             row = view.get(store, key)
         return None if row is None else load(row.text)  # type: ignore[no-any-return]
 
-    @blocking
+    @blocking(sources=("keys",))
     def bulk_get(self, keys: Iterable[Any]) -> List[Optional[T]]:
         """The rows with these keys, in their order, with ``None`` where there is none."""
         encoded = [encode(key) for key in keys]

@@ -134,8 +134,11 @@ class Transaction(Scope):
     def write(self, stores: Sequence[StoreSpec], work: Callable[[Sink], T], silent: bool) -> T:
         """Do ``work`` on what it writes to."""
         # Its caller holds the lock.
-        if self._aborted or self._state != "begun" or not self._names.issuperset([store.name for store in stores]):
-            self._check_scope(stores)
+        if self._aborted or self._state != "begun":
+            self._check_active()
+        for store in stores:
+            if store.name not in self._names:
+                self._outside(store.name)
         writer = self._writer
         if writer is None:
             raise ReadOnlyError(f'this transaction only reads {", ".join(self._scope)}: begin it with "rw"')

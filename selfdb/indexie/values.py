@@ -20,6 +20,7 @@ __all__ = ["dump", "load", "load_all"]
 
 _PLAIN = frozenset((str, int, float, bool, type(None)))
 _ATOMS = _PLAIN | {datetime, date, time, timedelta, Decimal, UUID, bytes}
+_STRINGS = frozenset((str,))
 _MARK = '"$ix"'
 
 _FLOATS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
@@ -136,20 +137,21 @@ def dump(document: Any) -> Tuple[Any, str]:
 def _is_plain(value: Any) -> bool:
     """Whether it holds just what is kept as it is, so that no copy has to be made."""
     if type(value) is dict:
-        for key, each in value.items():
-            if type(key) is not str:
-                return False
-            kind = type(each)
-            if kind not in _ATOMS and not ((kind is dict or kind is list) and _is_plain(each)):
-                return False
+        # Mostly it is flat, and this tells it without a loop of its own.
+        if not _STRINGS.issuperset(map(type, value)):
+            return False
+        members: Iterable[Any] = value.values()
+    elif type(value) is list:
+        members = value
+    else:
+        return type(value) in _ATOMS
+    if _ATOMS.issuperset(map(type, members)):
         return True
-    if type(value) is list:
-        for each in value:
-            kind = type(each)
-            if kind not in _ATOMS and not ((kind is dict or kind is list) and _is_plain(each)):
-                return False
-        return True
-    return type(value) in _ATOMS
+    for each in members:
+        kind = type(each)
+        if kind not in _ATOMS and not ((kind is dict or kind is list) and _is_plain(each)):
+            return False
+    return True
 
 
 def _has_mark(value: Any) -> bool:

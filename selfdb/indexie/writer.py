@@ -80,6 +80,7 @@ class Writer:
         self._total = 0
         self._generators: Dict[int, int] = {}
         self._generators_text = ""
+        self._generating = False
         self._torn = False
         self._reading: Optional[Reader] = None
         self._wanted: FrozenSet[Tuple[str, str]] = frozenset()
@@ -113,35 +114,35 @@ class Writer:
 
     def _attach(self, connection: Connection) -> None:
         self.connection = connection
-        self._cursor = connection.raw.cursor()
+        self._raw = connection.raw
+        self._cursor = self._raw.cursor()
         self._execute = self._cursor.execute
 
     def _start(self) -> None:
-        newest = self._one(self.schema.newest)
-        self.seq, self._total, self._generators_text = newest[0] + 1, newest[1], newest[2]
-        self._generators = _generators(self.schema, newest[2])
+        newest, self._total, text, hooks = self._one(self.schema.newest)
+        self.seq = newest + 1
+        self._generators_text = text
+        self._generators = _generators(self.schema, text)
         if not self._silent:
-            self.listening = self.database._hooks.listening(self.connection, newest[3])
+            self.listening = self.database._hooks.listening(self.connection, hooks)
             self._wanted = self.listening.wanted
         self.active = True
 
     def finish(self) -> None:
         """Write down what belongs to the commit itself; the next statement is COMMIT."""
-        if self._torn or not self.connection.raw.in_transaction:
+        if self._torn or not self._raw.in_transaction:
             raise TransactionInactiveError("the transaction was broken off in the middle of a write: nothing is kept")
-        generators = log.generators_text(self._generators)
-        self.schema.cache[_GENERATORS] = (generators, self._generators)
+        generators = self._generators_text
+        if self._generating:
+            generators = log.generators_text(self._generators)
+            self.schema.cache[_GENERATORS] = (generators, self._generators)
         if self.effects:
             self.database._hooks.enqueue(self.connection, self.listening, self.effects)
         if self.changes or self.effects or generators != self._generators_text:
-            log.append(
-                self.connection.execute,
-                self.seq,
-                self._total,
-                self.changes,
-                self.database._log_retention,
-                generators,
-            )
+            try:
+                log.append(self._execute, self.seq, self._total, self.changes, self.database._log_retention, generators)
+            except sqlite3.Error as error:
+                raise self._failed(error) from error
 
     def commit(self, publish: Optional[Callable[[], object]] = None) -> None:
         """Commit, and tell those who have to know. If it fails nothing is kept.
@@ -249,6 +250,7 @@ class Writer:
             if type(number) is not int or number > LAST_GENERATED:
                 number = floor(min(number, LAST_GENERATED))
             self._generators[store.number] = number + 1
+            self._generating = True
 
     # Writing
 
@@ -402,7 +404,7 @@ class Writer:
 
     def _refused(self, error: sqlite3.Error, rows: Rows, key: EncodedKey, keys: Any, new: bool) -> IndexedDBError:
         """The error for a row that could not be stored; it was undone, if it was a constraint that it met."""
-        if not isinstance(error, sqlite3.IntegrityError) or not self.connection.raw.in_transaction:
+        if not isinstance(error, sqlite3.IntegrityError) or not self._raw.in_transaction:
             return self._failed(error)
         self._torn = False
         name = rows.store.name
@@ -444,7 +446,7 @@ class _Savepoint:
         if kind is None:
             writer.connection.execute("RELEASE ix")
             return
-        if not writer.connection.raw.in_transaction:
+        if not writer._raw.in_transaction:
             return  # SQLite has undone the whole transaction by itself
         writer.connection.execute("ROLLBACK TO ix")
         writer.connection.execute("RELEASE ix")

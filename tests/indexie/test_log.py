@@ -144,7 +144,7 @@ class Log:
             self.connection.execute(sql)
 
     def append(self, bytes_of_body: int = 0, keep_rows: int = KEEP_ROWS) -> int:
-        seq, total, _ = self.connection.execute(NEWEST).fetchone()
+        seq, total, *_ = self.connection.execute(NEWEST).fetchone()
         changes = ChangeSet()
         changes.record(TODOS, b"0" + b"k" * bytes_of_body, None, ())
         append(self.connection.execute, seq + 1, total, changes, keep_rows)
@@ -163,7 +163,7 @@ def written() -> Any:
 
 class TestTable:
     def test_a_new_file_has_its_first_row(self, written: Log) -> None:
-        assert written.connection.execute(NEWEST).fetchone() == (0, 0, "{}")
+        assert written.connection.execute(NEWEST).fetchone() == (0, 0, "{}", 0)
         assert decode(written.connection.execute("SELECT body FROM _ix_log").fetchone()[0]) == {}
 
     def test_commits_after_a_seq_come_in_order(self, written: Log) -> None:
@@ -191,7 +191,7 @@ class TestTable:
 
     def test_the_newest_stays_whatever_it_takes(self, written: Log) -> None:
         written.append(bytes_of_body=1000)
-        seq, total, _ = written.connection.execute(NEWEST).fetchone()
+        seq, total, *_ = written.connection.execute(NEWEST).fetchone()
         prune(written.connection.execute, seq, total, keep_rows=0, keep_bytes=10)
         assert [row[0] for row in written.since(-1)] == [seq]
         assert written.since(-1)[0][2] == seq - 1
