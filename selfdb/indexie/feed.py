@@ -13,7 +13,7 @@ from typing import Any, Deque, Dict, List, NamedTuple, Optional, Protocol, Tuple
 from ..core.call import acting_thread
 from ..core.forks import renew_after_fork
 from ..core.waits import Signal, Waiting, until
-from .errors import DatabaseClosedError, InvalidStateError
+from .errors import DatabaseClosedError, InvalidStateError, StorageError
 from .interests import Interests
 from .log import EVERYTHING, NEWEST, SINCE, Changes, ChangeSet, decode
 from .tracking import Reads
@@ -51,7 +51,7 @@ class Listener(Protocol):
         """Nobody holds it any more; whether it may go. On the feed's thread."""
 
     def end(self) -> None:
-        """The database was closed, or this is a forked child."""
+        """The database was closed."""
 
 
 class _Event(NamedTuple):
@@ -92,23 +92,19 @@ class Feed:
 
     def __init__(self, database: Any) -> None:
         self._database = database
-        self._listeners: Dict[Listener, None] = {}
         renew_after_fork(self)
         self._renew_in_child()
 
     def _renew_in_child(self) -> None:
-        gone = list(self._listeners)
         self._lock = threading.RLock()
         self.settled = Signal()
         self._forget_all()
-        for listener in gone:
-            listener.end()
 
     def _forget_all(self) -> None:
         self._thread: Optional[threading.Thread] = None
         self._gate: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._rung = False
-        self._listeners = {}
+        self._listeners: Dict[Listener, None] = {}
         self._starting: Dict[Listener, _Start] = {}
         self._interests: Interests[Listener] = Interests()
         self._dirty: Dict[Listener, None] = {}
@@ -269,26 +265,35 @@ class Feed:
                 if not self._listeners:
                     self._thread = None
                     return
-            try:
-                self._look()
-            except DatabaseClosedError:
-                # It was closed on the way here, or has closed itself since another process upgraded the file.
-                if self._thread is me:
-                    self.close()
-                return
-            except Exception:
-                if not self._failing:
-                    log.exception("the change log could not be read; it is tried again with each poll")
-                self._failing = True
-            else:
-                self._failing = False
             begun = time.monotonic()
-            if self._act(me):
+            try:
+                acted = self._turn(me)
+            except Exception:
+                log.exception("the thread for live queries goes on after an error of its own")
+                acted = True
+            if acted:
                 # A single change is acted on at once. Of many in a row the writers keep the better part of the time,
                 # and those that come meanwhile cost one run.
                 now = time.monotonic()
                 rest = now + min((now - begun) * _REST, poll_interval)
             self.settled.ring()
+
+    def _turn(self, me: threading.Thread) -> bool:
+        """Take in what was changed, and act on it. Whether there was anything to do."""
+        try:
+            self._look()
+        except DatabaseClosedError:
+            # It was closed on the way here, or has closed itself since another process upgraded the file.
+            if self._thread is me:
+                self.close()
+            return False
+        except StorageError:
+            if not self._failing:
+                log.exception("the change log could not be read; it is tried again with each poll")
+            self._failing = True
+        else:
+            self._failing = False
+        return self._act(me)
 
     def _bury(self) -> None:
         while self._orphans:

@@ -7,9 +7,10 @@ import logging
 import threading
 import weakref
 from collections.abc import Callable, Mapping
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from typing import Any, Optional, Tuple
 
+from ..core.forks import renew_after_fork
 from ..core.loops import running_loop
 from ..core.waits import Signal, Waiting, finish, until
 from .errors import DatabaseClosedError, InvalidStateError
@@ -86,6 +87,15 @@ class Watch(Listener):
         self.starting = False
         self.closed = False
         _watches[self.number] = self
+        renew_after_fork(self)
+
+    def _renew_in_child(self) -> None:
+        # Another thread of the parent may have held the lock, or have been in a callback. It is not here.
+        self._lock = threading.RLock()
+        self._subscriptions = ()
+        self._called = None
+        self.changed, self._quiet = Signal(), Signal()
+        self.closed = self.closed or self.starting or self._feed is not None
 
     @property
     def version(self) -> int:
@@ -184,7 +194,7 @@ class Watch(Listener):
             return
         run = LiveRun(self._database, lambda database: None)
         try:
-            value = self._executed(run)
+            value = Context().run(self._executed, run)
         except BaseException as error:  # noqa: BLE001 - the thread has others to run, too
             self._failed(run, error)
             return
@@ -248,7 +258,6 @@ class Watch(Listener):
             version, value = self.latest
             if version > subscription.sent:
                 subscription.sent = version
-                self.see(version)
                 self._call(subscription, subscription.callback, value)
 
     def _call(self, subscription: Subscription, function: Callable[[Any], object], argument: Any) -> None:
@@ -257,7 +266,8 @@ class Watch(Listener):
                 return
             self._called = subscription  # who closes from here on waits
         try:
-            function(argument)
+            # In a context of its own: what one callback enters, and does not leave, is not the next one's business.
+            Context().run(self._called_with, subscription.sent, function, argument)
         except BaseException as error:
             log.exception("a callback of %s failed", self)
             self._report(subscription, function, error)
@@ -265,11 +275,15 @@ class Watch(Listener):
             self._called = None
             self._quiet.ring()
 
+    def _called_with(self, version: int, function: Callable[[Any], object], argument: Any) -> None:
+        self.see(version)
+        function(argument)
+
     def _report(self, subscription: Subscription, function: Callable[[Any], object], error: BaseException) -> None:
-        if subscription.on_error is None or function is subscription.on_error:
+        if subscription.on_error is None or function is subscription.on_error or not subscription.active:
             return
         try:
-            subscription.on_error(error)
+            Context().run(subscription.on_error, error)
         except BaseException:
             log.exception("an error callback of %s failed", self)
 

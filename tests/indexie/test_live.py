@@ -865,6 +865,31 @@ class TestRest:
             assert calls.values == whole[len(whole) - len(calls.values) :]
         assert {thread.name for calls in all_calls for thread in calls.threads} == {"selfdb-indexie-live"}
 
+    def test_what_a_callback_or_a_run_enters_is_not_the_next_ones_business(self, db: Any) -> None:
+        entered: List[Any] = []
+
+        def enter(value: int) -> None:
+            entered.append(db.transaction("r", ["users"]))
+            entered[-1].__enter__()
+
+        def function() -> Any:
+            if not entered:
+                return db.users.count()
+            entered.append(db.transaction("r", ["users"]))
+            entered[-1].__enter__()
+            return db.users.count()
+
+        query = use_live_query(function)
+        calls, other = Calls(enter), Calls(lambda value: db.users.add({}) if value < 3 else None)
+        query.subscribe(calls)
+        query.subscribe(other)
+        try:
+            assert other.wait(4) == [0, 1, 2, 3]
+        finally:
+            query.close()
+            for each in entered:
+                each.__exit__(None, None, None)
+
     def test_refresh(self, db: Any) -> None:
         outside = ["a"]
         query = use_live_query(lambda: (db.users.count(), outside[0]))

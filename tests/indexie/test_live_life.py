@@ -237,6 +237,30 @@ class TestForked:
         assert calls.wait(3)[-1] == 2
 
     @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+    def test_though_another_thread_is_in_the_middle_of_something(self, db: Any) -> None:
+        query = use_live_query(lambda: db.users.count())
+        held, go_on = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            with db._feed._lock, query._watch._lock:
+                held.set()
+                go_on.wait(SOON)
+
+        def check() -> None:
+            query.close()
+            assert query.closed
+            assert use_live_query(lambda: db.users.count()).settle(SOON)
+
+        holder = threading.Thread(target=hold)
+        holder.start()
+        assert held.wait(SOON)
+        try:
+            self.in_child(check)
+        finally:
+            go_on.set()
+            holder.join()
+
+    @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
     def test_a_fork_inside_of_a_callback(self, db: Any) -> None:
         def check() -> None:
             assert query.closed
