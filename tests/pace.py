@@ -8,7 +8,7 @@ from typing import Any, Callable, Generator, List
 
 import pytest
 
-UNTRACED = frozenset({"aerodb", "aio/again", "client", "examples", "faults", "house", "peers", "realtime", "server"})
+UNTRACED = frozenset({"aerodb", "aio/again", "client", "examples", "faults", "house", "indexie", "peers", "realtime", "server"})
 """Families that run without tracing, at half the price: the kernel is covered without them.
 
 Any other folder is traced, a new one as well, so that nothing is left out by mistake.

@@ -72,8 +72,9 @@ def use_live_query(fn: Callable[[], Any], *, distinct: bool = True, name: str | 
             raise RuntimeError("nobody holds this live query any more")
         return there.loop()
 
-    make: Any = import_module("..indexie.live", __package__).LiveQuery
-    bridge.root = make(LoopCallback(_blocking_result(fn), loop), distinct=distinct, name=name)
+    from ..indexie.live import LiveQuery
+
+    bridge.root = LiveQuery(LoopCallback(_blocking_result(fn), loop), distinct=distinct, name=name)
     return bridge.face(bridge.root)
 
 
@@ -96,6 +97,9 @@ def _blocking_result(fn: Callable[[], Any]) -> Callable[[], Any]:
 
 def __getattr__(name: str) -> Any:
     value: Any
+    if name == "Indexie":  # an event loop is not to wait for what first calls import
+        for home in {*HOMES.values()}:
+            import_module(f"..{home}", __package__)
     if name == "Opened":
         value = _Opened
     elif name in HOMES:

@@ -20,7 +20,7 @@ from .call import CallAbandoned, shielded
 from .executor import IDLE_SECONDS, Executor
 from .forks import renew_after_fork
 from .loops import LoopCallback, LoopSource, running_loop
-from .marks import Mark, mark_of
+from .marks import Mark, inner_names, mark_of
 from .strand import Stranded
 from .waits import END, Pause, Waiting, Work
 
@@ -210,6 +210,7 @@ class Face:
     _blocking: Any
     _bridge: Bridge
     _blocking_class: type[Any]
+    _inner_names: frozenset[str]
 
     @classmethod
     def _of(cls, blocking: Any, bridge: Bridge) -> Face:
@@ -228,7 +229,7 @@ class Face:
         bridge._faces[id(bridge.root)] = self
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
+        if name.startswith("_") or name in self._inner_names:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         value = getattr(self._blocking, name)
         mark = mark_of(value.__func__) if isinstance(value, types.MethodType) else None
@@ -243,7 +244,7 @@ class Face:
 
     def __dir__(self) -> list[str]:
         hidden = {name for name in dir(type(self._blocking)) if _inner(getattr(type(self._blocking), name))}
-        return sorted({*object.__dir__(self), *dir(self._blocking)} - hidden)
+        return sorted({*object.__dir__(self), *dir(self._blocking)} - hidden - self._inner_names)
 
     def __repr__(self) -> str:
         return repr(self._blocking)
@@ -332,7 +333,8 @@ def _has_marks(blocking_class: type[Any]) -> bool:
     if issubclass(blocking_class, Face):
         return False  # what a callback has returned, for one: its methods have the marks of their namesakes
     for base in blocking_class.__mro__:
-        if mark_of(base) is not None:
+        mark = mark_of(base)
+        if mark is not None and mark.kind != "inner":
             return True
         for value in vars(base).values():
             function = value.__func__ if isinstance(value, classmethod) else value
@@ -346,13 +348,14 @@ def _make(blocking_class: type[Any]) -> type[Face]:
         "__doc__": blocking_class.__doc__,
         "__module__": blocking_class.__module__,
         "_blocking_class": blocking_class,
+        "_inner_names": inner_names(blocking_class),
         "__class_getitem__": classmethod(types.GenericAlias),
     }
     for base in reversed(blocking_class.__mro__[:-1]):
         if base.__module__.startswith(("typing", "collections", "abc")):
             continue
         for name, value in vars(base).items():
-            if _inner(value):
+            if _inner(value) or name in members["_inner_names"]:
                 continue
             if not name.startswith("_") or name in _DUNDERS:
                 members[name] = _member(name, value)

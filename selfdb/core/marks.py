@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar, overload
 
-__all__ = ["Mark", "blocking", "inner", "mark_of", "passing"]
+__all__ = ["Mark", "blocking", "inner", "inner_names", "mark_of", "passing"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -68,7 +68,8 @@ def passing(*, callbacks: tuple[str, ...] = ()) -> Callable[[F], F]:
 
 
 def inner(function: F) -> F:
-    """Mark a method that only other parts of this package call, though its name has no underscore."""
+    """Mark a method that only other parts of this package call, though its name has no underscore; or a base class that
+    has such methods and attributes alone. The attributes are those that it annotates."""
     return _marker(Mark("inner"))(function)
 
 
@@ -83,6 +84,16 @@ def _marker(mark: Mark) -> Callable[[F], F]:
 def set_steps(function: Callable[..., Any], steps: Callable[..., Any], opens: bool, asks: tuple[str, ...]) -> None:
     """Mark ``function`` as what a thread makes of the generator function ``steps``."""
     setattr(function, _NAME, Mark("waiting", opens, steps=steps, asks=asks))
+
+
+def inner_names(cls: type) -> frozenset[str]:
+    """What the face of ``cls`` lacks for being a base's that is marked as :func:`inner`."""
+    names: set[str] = set()
+    for base in cls.__mro__:
+        mark = mark_of(base)
+        if mark is not None and mark.kind == "inner":
+            names.update(vars(base), vars(base).get("__annotations__", ()))
+    return frozenset(name for name in names if not name.startswith("_"))
 
 
 def mark_of(thing: Any) -> Mark | None:

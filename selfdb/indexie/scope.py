@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from typing import Any, Optional, TypeVar
 
 from ..core.call import carry
+from ..core.marks import inner
 from ..core.strand import Strand
 from .ports import Sink, View
 from .specs import StoreSpec
@@ -22,6 +23,7 @@ PASS: Any = object()
 """Returned by a scope that leaves a call to the scope around it."""
 
 
+@inner
 class Scope:
     """Base of all that a context may be in.
 
@@ -38,6 +40,9 @@ class Scope:
     :ivar lock: held by each call that uses its sink or view, since several threads may share its context.
     """
 
+    database: Any
+    parent: Optional[Scope]
+    lock: Any
     kind = ""
     locks = False
     gives_views = False
@@ -45,7 +50,7 @@ class Scope:
 
     def __init__(self, database: Any) -> None:
         self.database = database
-        self.parent: Optional[Scope] = None
+        self.parent = None
         self.active = False
         self.lock = threading.RLock()
 

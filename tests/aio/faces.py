@@ -7,15 +7,23 @@ from typing import Any, Dict, List
 
 import selfdb.aio
 import selfdb.aio.aerodb
+import selfdb.aio.indexie
 from selfdb.core.asynchronous import Bridge
 from selfdb.core.clock import SYSTEM_CLOCK
 from selfdb.core.download import Download
 from selfdb.core.marks import mark_of
 from selfdb.core.namespace import reading
 from selfdb.core.paging import Walk
+from selfdb.indexie.schema import Schema
+from selfdb.indexie.transaction import Transaction
+from selfdb.indexie.upgrade import UpgradeTransaction, Upgrading
 from selfdb.realtime.follow import Follower
 
-HOMES: Dict[str, str] = {**vars(selfdb.aio)["HOMES"], **vars(selfdb.aio.aerodb)["HOMES"]}
+HOMES: Dict[str, str] = {
+    name: home
+    for module in (selfdb.aio, selfdb.aio.aerodb, selfdb.aio.indexie)
+    for name, home in vars(module)["HOMES"].items()
+}
 
 
 def faces() -> Dict[str, Any]:
@@ -33,6 +41,7 @@ def faces() -> Dict[str, Any]:
         Bridge().face(Follower(stream._blocking, blocking_query._blocking, "id", "notes")),
         Bridge().face(_download()),
         *_of_aerodb(),
+        *_of_indexie(),
     ]
     return {type(face).__name__: face for face in made}
 
@@ -44,6 +53,21 @@ def _of_aerodb() -> List[Any]:
         *(client, client.auth, client.storage, client.storage.from_("notes"), client.functions, client.health),
         *(client.realtime, client.channel("notes"), query, query.pages(), query.stream()),
         Bridge().face(client._blocking._db),
+    ]
+
+
+def _of_indexie() -> List[Any]:
+    db: Any = selfdb.aio.indexie.Indexie(":memory:")
+    version = db.version(1).stores({"notes": "++id, title"})
+    rows = db.notes.to_collection()
+    query = selfdb.aio.indexie.use_live_query(lambda: None)
+    blocking = db._blocking
+    nothing: Any = None
+    upgrade = UpgradeTransaction(Upgrading(blocking, nothing, Schema.of(1, {})))
+    return [
+        *(db, version, db.notes, db.notes.where("title"), rows, rows.__aiter__(), db.notes.hook, db.outbox),
+        *(db.notes.start_transaction(), query, query.__aiter__()),
+        *(Bridge().face(Transaction(blocking, "r", ["notes"])), Bridge().face(upgrade)),
     ]
 
 

@@ -22,6 +22,20 @@ AT_ONCE = frozenset({"enveloped", "counting_failure"})
 FUNCTIONS = frozenset({"finish", "run_many", "read_all", "save", "work", "Download"})
 """Functions that wait, and a class that opens a connection when it is made."""
 
+STORE = frozenset(
+    {
+        *("__exit__", "_base", "_close_down", "_commit", "_entries", "_opened", "_open", "_read", "_reader", "_shut"),
+        *("_snapshot", "_transaction", "_view", "_write", "exists"),
+    }
+)
+"""Methods of the local store's parts that read or write its file, or wait for who does."""
+
+STORE_CALLS = (
+    *("bulk.", "maintenance.", "places.names_in", "self.order_by(path).", "found.items"),
+    *(f"self.to_collection().{end}" for end in ("to_array", "first", "last", "count", "each", "primary_keys")),
+)
+"""How calls of these begin."""
+
 LOOPS = frozenset({"iter", "pages", "events", "follow", "query", "stream"})
 """What is harmless to make, and waits when it is looped over."""
 
@@ -74,6 +88,8 @@ def _waits(cls: type, node: ast.AST, seen: Set[str]) -> Optional[str]:
         return called if called in FUNCTIONS else None
     if not isinstance(node.func, ast.Attribute):
         return None
+    if cls.__module__.startswith("selfdb.indexie.") and (node.func.attr in STORE or called.startswith(STORE_CALLS)):
+        return called
     if called == "self._call" or node.func.attr in WAITS or called.endswith(ENDS):
         return called
     if called != f"self.{node.func.attr}" or node.func.attr in seen:

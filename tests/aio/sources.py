@@ -7,7 +7,7 @@ import functools
 from importlib import import_module
 from importlib.util import resolve_name
 from pathlib import Path
-from typing import Dict, Iterator, Optional, Tuple
+from typing import Collection, Dict, Iterator, Optional, Tuple
 
 Target = Tuple[str, Optional[str]]
 """A module, and a name in it; ``None`` for the module itself."""
@@ -23,11 +23,14 @@ class Source:
         tree = ast.parse(Path(path).read_text(encoding="utf-8"))
         package = module if Path(path).name == "__init__.py" else module.rpartition(".")[0]
         self.classes: Dict[str, ast.ClassDef] = {}
+        self.functions: Dict[str, ast.FunctionDef] = {}
         self._imported: Dict[str, Target] = {}
         self._values: Dict[str, ast.expr] = {}
         for statement in _statements(tree):
             if isinstance(statement, ast.ClassDef):
                 self.classes[statement.name] = statement
+            elif isinstance(statement, ast.FunctionDef):
+                self.functions[statement.name] = statement
             elif isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
                 self._values[statement.targets[0].id] = statement.value
             elif isinstance(statement, ast.Import):
@@ -103,9 +106,10 @@ def resolve(source: Source, name: str) -> Target:
     return resolve(defined_in(module), original)
 
 
-def assigned(node: ast.ClassDef) -> Dict[str, ast.expr]:
+def assigned(node: ast.ClassDef, without: Collection[str] = ()) -> Dict[str, ast.expr]:
     """The public attributes that the methods of a class set on ``self``, with their annotations.
 
+    :param without: names that are left out.
     :raises ValueError: where the type of one is neither written nor plain to see.
     """
     found: Dict[str, ast.expr] = {}
@@ -124,7 +128,11 @@ def assigned(node: ast.ClassDef) -> Dict[str, ast.expr]:
                 continue
             if not isinstance(target, ast.Attribute) or ast.unparse(target.value) != "self":
                 continue
-            if target.attr.startswith("_") or (isinstance(statement, ast.Assign) and target.attr in found):
+            if (
+                target.attr.startswith("_")
+                or target.attr in without
+                or (isinstance(statement, ast.Assign) and target.attr in found)
+            ):
                 continue
             if annotation is None:
                 if method.name == "__init__" or not _set_elsewhere(node, target.attr, method):

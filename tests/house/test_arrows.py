@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
-from typing import Dict
+from typing import Dict, Set
 
 import pytest
 
-from tests.house.arrows import ALLOWED, LAZY, WINGS, imports, wrong_arrows
+from tests.house.arrows import ALLOWED, LAZY, WINGS, imports, modules_of, wrong_arrows
 
 PACKAGE = Path(__file__).parents[2] / "selfdb"
 
@@ -98,6 +99,40 @@ def test_right_arrows_are_let_be(tmp_path: Path) -> None:
         },
     )
     assert wrong_arrows(package) == []
+
+
+def reached(room: str) -> Set[str]:
+    """The modules of ``room`` and all that they lead to, whether at import or later."""
+    arrows: Dict[str, Set[str]] = {}
+    for arrow in imports(PACKAGE):
+        arrows.setdefault(arrow.module, set()).add(arrow.target)
+    waiting = [module for module in modules_of(PACKAGE) if module.partition(".")[0] == room]
+    found: Set[str] = set()
+    while waiting:
+        module = waiting.pop()
+        if module not in found:
+            found.add(module)
+            waiting.extend(arrows.get(module, ()))
+    return found
+
+
+NETWORK = {"http", "requests", "socket", "ssl", "urllib", "urllib3", "websocket"}
+"""Modules of others that lead to another machine."""
+
+
+def test_the_local_store_knows_nothing_of_a_network() -> None:
+    modules = modules_of(PACKAGE)
+    found = reached("indexie")
+    assert {"indexie.database", "core.marks", "exceptions"} <= found
+    assert not found & {"core.http", "core.transport", "core.websocket", "core.pool", "core.exchange"}
+    wrong = set()
+    for module in found:
+        for node in ast.walk(ast.parse(modules[module].read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                names = [node.module or ""]
+            wrong.update((module, name) for name in names if name.partition(".")[0] in NETWORK)
+    assert wrong == set()
 
 
 def test_the_exceptions_to_the_rule_are_few() -> None:

@@ -23,6 +23,18 @@ HEAVY += [f"selfdb.models.{name}" for name in MODELS]
 OTHERS = [f"selfdb.{name}" for name in ("aio", "auth", "client", "models", "realtime", "storage", "tables")]
 """What a wing does without."""
 
+HTTP = ["requests", "urllib3", "websocket", "http", "http.client", "ssl", "selfdb.core.http", "selfdb.core.transport"]
+"""What a store that keeps its data beside itself does without."""
+
+USE_OF_A_STORE = """
+from selfdb.indexie import Indexie
+db = Indexie(":memory:")
+db.version(1).stores({"notes": "++id, &title"})
+with db:
+    assert db.notes.add({"title": "tea"}) == 1
+    assert db.notes.where("title").equals("tea").first() == {"id": 1, "title": "tea"}
+"""
+
 NOT_TO_START = [*HEAVY, "selfdb.auth", "selfdb.tables", "selfdb.storage", "selfdb.realtime", "selfdb.aio"]
 """What no client needs before its first call."""
 
@@ -61,6 +73,9 @@ def after(statement: str) -> Dict[str, List[str]]:
         ("import selfdb.cli", [*SERVER_PARTS, "requests", "websocket"]),
         ("import selfdb.aerodb", [*SERVER_PARTS, "pydantic", "requests", "websocket", "logging", "typing"]),
         ("from selfdb.aerodb import AeroDBClient", [*SERVER_PARTS, "asyncio", "pydantic", "sqlite3", *OTHERS]),
+        ("import selfdb.indexie", [*SERVER_PARTS, *HTTP, "pydantic", "sqlite3", "logging", "typing"]),
+        ("from selfdb.indexie import Indexie", [*SERVER_PARTS, *HTTP, "asyncio", "pydantic", *OTHERS]),
+        (USE_OF_A_STORE, [*SERVER_PARTS, *HTTP, "asyncio", "pydantic", *OTHERS]),
     ],
 )
 def test_an_import_brings_nothing_heavy(statement: str, absent: List[str]) -> None:
