@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextvars import Context, ContextVar
@@ -20,6 +21,7 @@ __all__ = [
     "enter_call",
     "enter_visit",
     "interruptible",
+    "on_a_loop",
     "serves",
     "shielded",
 ]
@@ -207,6 +209,18 @@ def serves(thread: threading.Thread) -> bool:
             return True
         visit = visit.outer
     return False
+
+
+def on_a_loop() -> bool:
+    """Whether an event loop runs on this thread, which must not wait then."""
+    asyncio = sys.modules.get("asyncio")  # without which there is none, and which takes long to import
+    if asyncio is None:
+        return False
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 _carried: list[ContextVar[Any]] = []

@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, List, NamedTuple, Optional, Tuple
 
 from ..core.forks import renew_after_fork
-from ..core.loops import running_loop
+from ..core.call import on_a_loop
 from ..core.marks import blocking, inner, passing
 from ..core.waits import Pause, Waiting, waiting, work
 from . import outbox_tables
@@ -151,7 +151,7 @@ class Outbox:
         if self._delivery is None:
             return
         # Whoever is on an event loop must not wait for the file, and in a transaction the file is locked by ourselves.
-        if running_loop() is None and current(self._database) is None:
+        if not on_a_loop() and current(self._database) is None:
             self._announce_now()
         self.wake()
 

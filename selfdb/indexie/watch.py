@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from contextvars import Context, ContextVar
 from typing import Any, Optional, Tuple
 
+from ..core.call import on_a_loop
 from ..core.forks import renew_after_fork
-from ..core.loops import running_loop
 from ..core.waits import Signal, Waiting, finish, until
 from .errors import DatabaseClosedError, InvalidStateError
 from .feed import Feed, Listener
@@ -246,7 +246,7 @@ class Watch(Listener):
             over = self._abandoned and not self._subscriptions
         if over:
             self.end()
-        if running_loop() is None and not self.waits_for_itself():
+        if not on_a_loop() and not self.waits_for_itself():
             finish(until(self._quiet, lambda: self._called is not subscription, _ENOUGH))
 
     def tell(self) -> None:

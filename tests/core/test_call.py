@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import queue
+import sys
 import threading
 from typing import Any, List
 
@@ -19,6 +21,7 @@ from selfdb.core.call import (
     enter_call,
     enter_visit,
     interruptible,
+    on_a_loop,
     serves,
     shielded,
 )
@@ -196,3 +199,13 @@ def test_whom_a_callback_serves_and_whom_those_within_it_serve() -> None:
     assert not serves(here)
     Background(lambda: visits.append(Visit())).result()
     within(outer)
+
+
+def test_whether_a_loop_runs_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> bool:
+        return on_a_loop()
+
+    assert not on_a_loop()
+    assert asyncio.run(main())
+    monkeypatch.delitem(sys.modules, "asyncio")
+    assert not on_a_loop()
