@@ -30,7 +30,7 @@ class Connection:
     :param connect: makes SQLite's own connection.
     :param busy_timeout: seconds to wait for another process's lock.
     :param stale: called when a statement finds that the file was upgraded.
-    :ivar held: whether somebody holds it.
+    :ivar holder: the thread that began to hold it; 0 while nobody does.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Connection:
         self._raw: Optional[sqlite3.Connection] = None
         self._closed = False
         self.lock = threading.RLock()
-        self.held = False
+        self.holder = 0
 
     @property
     def raw(self) -> sqlite3.Connection:
@@ -185,8 +185,23 @@ class Connection:
             except sqlite3.ProgrammingError:
                 return  # it was closed in this moment, which is what the caller is after
 
-    def put_away(self) -> None:
-        """Close the file until it is used again. The caller has :attr:`lock`, or holds it."""
+    def hold(self) -> None:
+        """Let nobody but the caller use it. He sets :attr:`holder` to 0 when he is done."""
+        with self.lock:
+            self.holder = threading.get_ident()
+
+    def put_away_if_idle(self) -> bool:
+        """Close the file until it is used again; false if it is in use."""
+        if not self.lock.acquire(blocking=False):
+            return False
+        try:
+            if not self.holder:
+                self._put_away()
+            return not self.holder
+        finally:
+            self.lock.release()
+
+    def _put_away(self) -> None:
         raw, self._raw = self._raw, None
         if raw is not None:
             raw.close()
@@ -195,19 +210,28 @@ class Connection:
         """Close it for good."""
         self._closed = True
         with self.lock:
-            raw = self._raw
-            if raw is not None and not raw.in_transaction:
-                try:
-                    # An interrupt that met no statement would meet the last one's tidying up, which brings the
-                    # write-ahead log into the file: it holds until the next statement begins.
-                    raw.execute("SELECT 1").fetchall()
-                except sqlite3.Error:
-                    logger.debug("a connection is closed after an error", exc_info=True)
-            self.put_away()
+            self._put_away()
 
-    def abandon(self) -> Optional[sqlite3.Connection]:
-        """In a forked child: give up what the parent had open, which must not be closed here; return it."""
+    def abandon(self) -> None:
+        """In a forked child: give up what the parent had open.
+
+        It is not closed: that would undo the parent's transaction, in the memory that they share. And whoever still has
+        it, since this thread was in the middle of something, gets nothing done with it.
+        """
         raw, self._raw = self._raw, None
         self.lock = threading.RLock()
         self._closed = True
-        return raw
+        if raw is None:
+            return
+        _immortalise(raw)
+        raw.interrupt()
+        if self.holder == threading.get_ident():
+            # Another thread may have been within SQLite at that moment: its mutex is never released here.
+            raw.set_authorizer(lambda *_: sqlite3.SQLITE_DENY)
+
+
+def _immortalise(raw: Any) -> None:
+    """Have no garbage collection close it, not even that at the end of the process."""
+    import ctypes
+
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(raw))
