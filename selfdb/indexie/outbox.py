@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, List, NamedTuple, Optional, Tuple
 
-from ..core.forks import renew_after_fork
 from ..core.call import on_a_loop
+from ..core.forks import renew_after_fork
 from ..core.marks import blocking, inner, passing
 from ..core.waits import Pause, Waiting, waiting, work
 from . import outbox_tables
