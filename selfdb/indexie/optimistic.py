@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, List, NamedTuple, Optional, Tuple, TypeVar, Union
 
 from ..core.marks import blocking
@@ -22,12 +22,14 @@ from .errors import (
 from .extraction import extractor_of
 from .keys import decode
 from .log import ChangeSet
+from .merge import OverlayRow
 from .overlay import Draft, Overlay
 from .ports import Sink, View
+from .publish import Others
 from .scope import PASS, Scope, current
 from .settle import Edits, Settlement, settle
 from .snapshot import Reading
-from .specs import StoreSpec
+from .specs import EncodedKey, StoreSpec
 from .table import Table
 from .values import load
 
@@ -224,7 +226,10 @@ class OverlayTransaction(Scope):
             self._drafting = None
             draft.close()
         if self._optimistic and draft.changes:
-            self._tell(draft.log, self.database._publisher.change(self._overlay, draft.keep))
+            epoch = self.database._publisher.change(
+                self._overlay, draft.keep, lambda others: _note(draft.log, self._overlay, draft.changes, others)
+            )
+            self._tell(draft.log, epoch)
         else:
             draft.keep()
         return result
@@ -274,11 +279,18 @@ class OverlayTransaction(Scope):
         database = self.database
         overlay = self._overlay
         publisher = database._publisher
+        changes = ChangeSet()
         epochs: List[int] = []
+
+        def publish() -> None:
+            if self._optimistic:
+                _note(changes, overlay, overlay.held, publisher.others(overlay))
+            epochs.append(publisher.remove(overlay))
+
         settlement = Settlement(
             overlay,
             lambda: database._writer().begin(),
-            lambda: epochs.append(publisher.remove(overlay)),
+            publish,
             lambda store: self._optimistic or database._hooks.network_first((store,)),
             self._overwrite,
             self._optimistic,
@@ -291,8 +303,9 @@ class OverlayTransaction(Scope):
             raise
         self._state = "committed"
         self._close_strand()
-        if self._optimistic and edits:
-            self._tell(_edited(overlay, edits), epochs[0])
+        if self._optimistic:
+            _note_edits(changes, overlay, edits)
+            self._tell(changes, epochs[0])
         if operations:
             database._hooks.committed(
                 listening,
@@ -319,15 +332,17 @@ class OverlayTransaction(Scope):
         self._state = how
         self._close_strand()
         publisher = self.database._publisher
-        visible = self._overlay in publisher.layers
-        epoch = publisher.withdraw(self._overlay)
-        if visible and self.database._feed.listening:
-            self._tell(self._withdrawn(), epoch)
-
-    def _withdrawn(self) -> ChangeSet:
-        """What readers see otherwise now that its rows are gone."""
         overlay = self._overlay
         changes = ChangeSet()
+        visible = overlay in publisher.layers
+        epoch = publisher.withdraw(overlay, lambda others: _note(changes, overlay, overlay.held, others))
+        if visible and self.database._feed.listening:
+            self._note_base(changes)
+            self._tell(changes, epoch)
+
+    def _note_base(self, changes: ChangeSet) -> None:
+        """What of the file readers see now that its rows are gone."""
+        overlay = self._overlay
         try:
             # Read after it was withdrawn: what is committed from then on tells of itself.
             base = self.database._base()
@@ -346,7 +361,6 @@ class OverlayTransaction(Scope):
             log.debug("what an overlay covered could not be read: %s", error)
             for store in overlay.stores.values():
                 changes.whole(store)
-        return changes
 
     def _forsake(self) -> None:
         """The database was closed, or this is a forked child."""
@@ -375,13 +389,24 @@ def _validate(database: Any) -> Callable[[StoreSpec, Any], object]:
     return validate
 
 
-def _edited(overlay: Overlay, edits: Edits) -> ChangeSet:
+def _note(
+    changes: ChangeSet, overlay: Overlay, held: Mapping[str, Mapping[EncodedKey, OverlayRow]], others: Others
+) -> None:
+    """What other overlays have under the keys of this one: readers see it more, or less, than before."""
+    for other in others:
+        for name, rows in held.items():
+            theirs = other.rows(name)
+            for key in rows if theirs else ():
+                row = theirs.get(key)
+                if row is not None and row.text is not None:
+                    changes.record(overlay.stores[name], key, row.keys, None)
+
+
+def _note_edits(changes: ChangeSet, overlay: Overlay, edits: Edits) -> None:
     """What hooks have changed, against what readers saw before."""
-    changes = ChangeSet()
     for (name, key), text in edits.items():
         store = overlay.stores[name]
         changes.record(store, key, overlay.rows(name)[key].keys, extractor_of(store).index_keys(load(text)))
-    return changes
 
 
 def check_no_overlay(database: Any, stores: Sequence[StoreSpec]) -> None:

@@ -80,6 +80,11 @@ class Overlay:
         """Its rows of one store; to be looked at only."""
         return self._rows.get(store, {})
 
+    @property
+    def held(self) -> Mapping[str, Mapping[EncodedKey, OverlayRow]]:
+        """All its rows by store; to be looked at only."""
+        return self._rows
+
     def apply(self, delta: Mapping[str, Mapping[EncodedKey, OverlayRow]]) -> None:
         """Take what one call changed."""
         for store, rows in delta.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import List, Protocol, Tuple
 
 from ..core.forks import renew_after_fork
@@ -11,7 +11,7 @@ from .merge import Merged, OverlayRow
 from .ports import View
 from .specs import EncodedKey
 
-__all__ = ["Layer", "Publisher"]
+__all__ = ["Layer", "Others", "Publisher"]
 
 
 class Layer(Protocol):
@@ -20,8 +20,14 @@ class Layer(Protocol):
     def freeze(self) -> Mapping[str, Mapping[EncodedKey, OverlayRow]]:
         """Its rows by store, which nobody changes from now on. Called under the publisher's mutex."""
 
+    def rows(self, store: str) -> Mapping[EncodedKey, OverlayRow]:
+        """Its rows of one store, to be looked at under the publisher's mutex."""
+
     def forsake(self) -> None:
         """The database was closed, or this is a forked child: its transaction is over."""
+
+
+Others = Sequence[Layer]
 
 
 class Publisher:
@@ -64,9 +70,13 @@ class Publisher:
         with self.mutex:
             self._everyone.append(layer)
 
-    def change(self, layer: Layer, apply: Callable[[], object]) -> int:
-        """Change a visible overlay by ``apply``, showing it if it was not shown before; the epoch that this begins."""
+    def change(self, layer: Layer, apply: Callable[[], object], note: Callable[[Others], object]) -> int:
+        """Change a visible overlay by ``apply``, showing it if it was not shown before; the epoch that this begins.
+
+        :param note: given the other visible overlays, which may lie under it or over it.
+        """
         with self.mutex:
+            note(self.others(layer))
             apply()
             if layer not in self.layers:
                 # In the order of their beginning, not of their first row.
@@ -74,10 +84,18 @@ class Publisher:
             self.epoch += 1
             return self.epoch
 
-    def withdraw(self, layer: Layer) -> int:
-        """Take an overlay away, if it is there; the epoch that this begins, if it was visible."""
+    def withdraw(self, layer: Layer, note: Callable[[Others], object]) -> int:
+        """Take an overlay away, if it is there; the epoch that this begins, if it was visible.
+
+        :param note: given the other visible overlays.
+        """
         with self.mutex:
+            note(self.others(layer))
             return self.remove(layer)
+
+    def others(self, layer: Layer) -> Others:
+        """The other visible overlays. For one who holds the mutex."""
+        return [each for each in self.layers if each is not layer]
 
     def remove(self, layer: Layer) -> int:
         """As :meth:`withdraw`, for one who holds the mutex: in the moment of a commit."""
