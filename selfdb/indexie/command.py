@@ -13,7 +13,7 @@ from typing import Any, List, Optional
 from ..exceptions import SelfDBError
 from . import keys
 from .database import Indexie
-from .errors import DataError, InvalidArgumentError, InvalidTableError, SchemaError
+from .errors import DatabaseCorruptError, DataError, InvalidArgumentError, InvalidTableError, SchemaError
 from .paths import lookup
 from .ranges import Range, complement, contains
 from .values import dump, load
@@ -106,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_database(parser: argparse.ArgumentParser, action: Callable[[Any, argparse.Namespace], int]) -> None:
     parser.add_argument("name", metavar="NAME")
+
     def command(options: argparse.Namespace) -> int:
         with _opened(options) as db:
             return action(db, options)
@@ -141,7 +142,7 @@ def _names(options: argparse.Namespace) -> int:
 
 def _stores(db: Any, options: argparse.Namespace) -> int:
     found = [
-        {"name": table.name, "rows": table.count(), "key": table.primary_key, "schema": table.schema}
+        {"name": table.name, "rows": table.count(), "key": table.primary_key, "schema": str(table.schema)}
         for table in sorted(db.tables, key=lambda table: str(table.name))
     ]
     if options.json:
@@ -150,7 +151,7 @@ def _stores(db: Any, options: argparse.Namespace) -> int:
     print(f"{db.path}, version {db.verno}")
     width = max((len(store["name"]) for store in found), default=0)
     for store in found:
-        print(f"{store['name']:{width}}  {store['rows']:>8}  {store['schema']}")
+        print(f"{store['name']:{width}}  {store['rows']:>8}  {store['schema']}".rstrip())
     return 0
 
 
@@ -182,7 +183,7 @@ def _value(given: str) -> Any:
     """What stands on the command line, as a value: JSON, or the text itself."""
     try:
         return load(given)
-    except ValueError:
+    except (ValueError, DatabaseCorruptError):
         return given
 
 

@@ -210,6 +210,14 @@ class Connection:
         """Close it for good."""
         self._closed = True
         with self.lock:
+            raw = self._raw
+            if raw is not None and not raw.in_transaction:
+                try:
+                    # An interrupt that met no statement would meet the last one's tidying up, which brings the
+                    # write-ahead log into the file: it holds until the next statement begins.
+                    raw.execute("SELECT 1").fetchall()
+                except sqlite3.Error:
+                    logger.debug("a connection is closed after an error", exc_info=True)
             self._put_away()
 
     def abandon(self) -> None:
