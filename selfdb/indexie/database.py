@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, Dict, List, Optional, TypeVar, Union,
 
 from ..core.forks import renew_after_fork
 from ..core.marks import blocking, inner, passing
-from ..core.strand import Strand, Stranded
+from ..core.strand import Strand
 from ..core.turns import Turns
 from ..core.waits import Waiting, waiting
 from . import maintenance, opening, places
@@ -30,20 +30,17 @@ from .errors import (
 )
 from .feed import Feed
 from .outbox import Outbox
-from .ports import Sink, View
 from .publish import Publisher
-from .reader import Reader
 from .registry import Hooks
 from .schema import Schema, merged
-from .scope import PASS, current
-from .snapshot import Reading, Snapshot
+from .scope import current
+from .services import Services
 from .specs import StoreSpec
 from .table import Table
 from .timing import Timing
 from .transaction import Transaction, run
-from .upgrade import Upgrading, call_hook
+from .upgrade import call_hook
 from .version import Version
-from .writer import Writer
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -67,7 +64,7 @@ class Mode:
     READ_ONLY = "r"
 
 
-class Indexie(Stranded):
+class Indexie(Services):
     """A database of documents in one file, for this process and others.
 
     Declare its versions, then use it; it opens with the first operation. Stores are attributes (``db.users``). Share
@@ -404,115 +401,7 @@ class Indexie(Stranded):
     ) -> None:
         self.close()
 
-    # What its tables ask of it
-
-    def _upgrading(self) -> Optional[Upgrading]:
-        """The upgrade whose hook this is part of."""
-        if self._schema is not None:
-            return None
-        scope = current(self)
-        while scope is not None and not isinstance(scope, Upgrading):
-            scope = current(self, scope)
-        return scope
-
-    def _opened(self) -> Schema:
-        """The schema of the file, which is opened if it was never."""
-        schema = self._schema
-        if schema is not None:
-            return schema
-        upgrading = self._upgrading()
-        if upgrading is not None:
-            return upgrading.schema
-        if self._ended is not None:
-            raise self._ended()
-        return self._open(None, again=False)
-
-    def _store(self, name: str) -> StoreSpec:
-        """The store as the file has it.
-
-        :raises InvalidTableError: when it has not.
-        """
-        upgrading = self._upgrading()
-        spec = (self._opened() if upgrading is None else upgrading).stores.get(name)
-        if spec is None:
-            raise InvalidTableError(f"there is no store {name!r}", table=name)
-        return spec
-
-    def _spec(self, name: str) -> StoreSpec:
-        """As :meth:`_store`, but of the declarations while the file is not open."""
-        if self._schema is None and self._versions and self._upgrading() is None:
-            spec = self._declared().get(name)
-            if spec is not None:
-                return spec
-            raise InvalidTableError(f"there is no store {name!r}", table=name)
-        return self._store(name)
-
-    def _drop(self, name: str) -> None:
-        """Delete a store, in an upgrade.
-
-        :raises InvalidStateError: elsewhere.
-        """
-        upgrading = self._upgrading()
-        if upgrading is None:
-            raise InvalidStateError(
-                "drop() is for the hooks of an upgrade; elsewhere a version that has the store as None deletes it"
-            )
-        upgrading.drop(name)
-
-    def _fast(self) -> Optional[Reader]:
-        """This thread's reader, where one statement is all that a read needs: no scope and no overlay is about."""
-        schema = self._schema
-        if schema is None or self._publisher.layers or current(self) is not None:
-            return None
-        reader: Optional[Reader] = getattr(self._fast_readers, "reader", None)
-        if reader is None or reader.schema is not schema or reader.connection.closed:
-            reader = self._fast_readers.reader = Reader(self, schema, self._connections.reader())
-        return reader
-
-    def _view(self, stores: Sequence[StoreSpec], streaming: bool = False) -> Reading:
-        """The block of a read: ``with db._view(stores) as view``."""
-        return Reading(self, stores, streaming)
-
-    def _base(self) -> Snapshot:
-        """A snapshot of the file alone."""
-        schema = self._opened()
-        return Snapshot(self, schema, self._connections)
-
-    def _snapshot(self) -> View:
-        """A snapshot with the visible overlays, whatever the scope."""
-        self._opened()
-        return self._publisher.view(self._base)
-
-    def _newest_seq(self) -> int:
-        """The seq of the newest commit."""
-        schema = self._opened()
-        return int(self._connections.reader().one(f"SELECT max(seq) FROM _ix_log WHERE {schema.guard}")[0])
-
-    def _writer(self) -> Writer:
-        """A write transaction that has not begun."""
-        return Writer(self, self._opened())
-
-    def _write(self, stores: Sequence[StoreSpec], work: Callable[[Sink], T], *, silent: bool) -> T:
-        """Do ``work`` where the context says, or in a transaction of its own; what it returned."""
-        scope = current(self)
-        while scope is not None:
-            with scope.lock:
-                result = scope.write(stores, work, silent)
-            if result is not PASS:
-                return result
-            scope = current(self, scope)
-        if not silent and self._hooks.network_first(stores):
-            from .optimistic import network_first
-
-            return network_first(self, stores, work)
-        writer = Writer(self, self._schema or self._opened()).begin()
-        try:
-            result = work(writer)
-        except BaseException:
-            writer.rollback()
-            raise
-        writer.commit()
-        return result
+    # Several operations at once
 
     @overload
     def transaction(self, mode: str, tables: Any) -> Transaction: ...

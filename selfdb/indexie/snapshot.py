@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from .connections import Connections
-    from .database import Indexie
     from .schema import Schema
+    from .services import Services
 
 __all__ = ["Reading", "Snapshot"]
 
@@ -24,7 +24,7 @@ __all__ = ["Reading", "Snapshot"]
 class Snapshot(Reader):
     """One state of the file, on a connection of its own until it is closed. For one thread at a time."""
 
-    def __init__(self, database: Indexie, schema: Schema, connections: Connections) -> None:
+    def __init__(self, database: Services, schema: Schema, connections: Connections) -> None:
         self._connections: Optional[Connections] = connections
         connection = connections.borrow()
         try:
@@ -53,7 +53,7 @@ class Reading:
     __slots__ = ("_database", "_lock", "_scope", "_stores", "_streaming", "_view")
 
     def __init__(
-        self, database: Indexie, stores: Sequence[StoreSpec], streaming: bool, scope: Optional[Scope] = None
+        self, database: Services, stores: Sequence[StoreSpec], streaming: bool, scope: Optional[Scope] = None
     ) -> None:
         self._database = database
         self._scope = scope
