@@ -15,6 +15,8 @@ EXAMPLES = [
     "flask_app.py",
     "flask_events.py",
     "import_csv.py",
+    "live_dashboard.py",
+    "offline_todo.py",
     "order_board.py",
     "quickstart.py",
     "station_report.py",
