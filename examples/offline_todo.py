@@ -46,8 +46,7 @@ def main(given: argparse.Namespace) -> int:
         elif given.what == "send":
             for entry in db.outbox.entries("ready"):
                 db.outbox.retry(entry.id)  # at once, however often it has failed
-        sent = db.outbox.flush(60.0 if given.what == "send" else 1.0)
-        return 0 if sent else os.EX_TEMPFAIL
+        return 0 if db.outbox.flush(60.0 if given.what == "send" else 1.0) else os.EX_TEMPFAIL
 
 
 if __name__ == "__main__":
