@@ -183,13 +183,15 @@ def _put_all(
 ) -> List[EncodedKey]:
     keys = list({row.key for row in ready if row is not None and row.key is not None})
     present: Dict[EncodedKey, Row] = sink.many(store, keys) if keys else {}
-    if not present and len(keys) == sum(row is not None and row.key is not None for row in ready):
-        return _add_all(sink, store, ready, failures, silent)  # they are all new
+    if not present and (not keys or len(keys) == len(ready)):
+        return _add_all(sink, store, ready, failures, silent)  # they are all new, and no two are the same
     touched: set[EncodedKey] = set()
 
     def put(row: Prepared) -> EncodedKey:
         if row.key is None:
-            return mutations.insert(sink, store, row, silent)
+            key = mutations.insert(sink, store, row, silent)
+            touched.add(key)
+            return key
         # A key that comes twice in one call has been written by its first row.
         old = sink.get(store, row.key) if row.key in touched else present.get(row.key)
         touched.add(row.key)

@@ -428,6 +428,11 @@ def test_bulk_put_sees_its_own_rows(db: Any) -> None:
     assert db.users.where("tags").above(MIN_KEY).keys() == ["b"]
 
 
+def test_bulk_put_replaces_a_row_whose_key_it_has_generated_itself(db: Any) -> None:
+    assert db.users.bulk_put([{"name": "generated"}, {"id": 1, "name": "put"}, {}], all_keys=True) == [1, 1, 2]
+    assert db.users.to_array() == [{"id": 1, "name": "put"}, {"id": 2}]
+
+
 def test_c047_nothing_to_delete_tells_nobody(db: Any) -> None:
     told: queue.SimpleQueue[Any] = queue.SimpleQueue()
     db.users.hook.on_delete(lambda payload: told.put((payload["key"], payload["all"])), durable=False)
