@@ -9,6 +9,7 @@ NAMES = (
     "aio",
     "calls",
     "cron",
+    "indexie",
     "faults",
     "latency",
     "mutants",

@@ -22,6 +22,9 @@ SDK = "sdk-0.0.5"
 POSTGREST = "postgrest"
 """postgrest-py, as the package index calls it."""
 
+TINYDB, SQLITE_UTILS, PEEWEE = "tinydb", "sqlite-utils", "peewee"
+"""Other stores for one file, as the package index calls them."""
+
 BARE = "bare"
 """What this client stands on and nothing else, as its users install it; an environment for work adds to every start."""
 
@@ -31,6 +34,9 @@ RELEASES = {
     SDK: ("selfdb==0.0.5",),
     "websockets": ("websockets",),
     POSTGREST: ("postgrest",),
+    TINYDB: ("tinydb",),
+    SQLITE_UTILS: ("sqlite-utils",),
+    PEEWEE: ("peewee",),
     BARE: ("requests>=2.32.3", "urllib3>=2.6", "pydantic>=2.8", "websocket-client>=1.9"),
 }
 """What each peer has installed, in an environment of its own."""
