@@ -43,6 +43,7 @@ LONG = (
     "tests/faults/test_answers_uncrossed.py",
     "tests/faults/test_memory.py",
     "tests/faults/test_leaks.py",
+    "tests/indexie/test_any_writes_and_queries.py",
 )
 """What takes long begins first: at the end there is little to wait for while the other processes are done."""
 
