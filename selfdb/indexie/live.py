@@ -50,6 +50,10 @@ class LiveQuery(Generic[T]):
 
         What the function raises comes out as it is, and nothing is registered then.
         """
+        yield from self._started()
+        return self.value
+
+    def _started(self) -> Waiting[None]:
         watch = self._watch
         while not watch.version:
             watch.check_open()
@@ -57,7 +61,6 @@ class LiveQuery(Generic[T]):
                 yield from work(watch.first_run)
             else:
                 yield from until(watch.changed, lambda: not watch.starting, None)
-        return self.value
 
     @property
     def value(self) -> T:
@@ -128,6 +131,7 @@ class LiveQuery(Generic[T]):
         :raises InvalidStateError: in a callback or in a live query's function, before whose end nothing newer comes.
         """
         watch = self._watch
+        yield from self._started()
         known = watch.seen() if since is None else since
         if watch.version <= known:
             self._check_may_wait(timeout)
@@ -148,6 +152,7 @@ class LiveQuery(Generic[T]):
         :raises InvalidStateError: where :meth:`wait_for_change` does.
         """
         watch = self._watch
+        yield from self._started()
         end = None if timeout is None else time.monotonic() + timeout
         tried = 0
         while True:
@@ -193,6 +198,7 @@ class LiveQuery(Generic[T]):
         watch = self._watch
         watch.check_open()
         self._check_may_wait(timeout)
+        yield from self._started()
         feed = watch.feed
         seq, epoch = yield from work(feed.newest)
         reached = yield from feed.reflected(watch, seq, epoch, timeout)
@@ -237,6 +243,8 @@ class LiveValues(Generic[T]):
         :raises InvalidStateError: in a callback of a live query, before whose end nothing newer comes.
         """
         watch = self._query._watch
+        if not watch.version and not watch.closed:
+            yield from self._query._started()
         if watch.version <= self._last and not watch.closed:
             self._query._check_may_wait(None)
         yield from watch.newer_than(self._last, None)
