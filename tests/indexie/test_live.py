@@ -24,6 +24,13 @@ from tests import soak
 from tests.indexie.kit import SOON, Calls, Counted, feeding, names, wait_until
 
 
+def _elsewhere(do: Callable[[], Any]) -> None:
+    thread = threading.Thread(target=do)
+    thread.start()
+    thread.join(60)
+    assert not thread.is_alive()
+
+
 def settled(query: Any) -> int:
     """The version of a query that shows all that was committed."""
     assert query.settle(SOON)
@@ -317,6 +324,88 @@ class TestCase080:
         settled(users)
         assert counted.runs == 2
 
+    def test_c080_a_commit_during_the_first_run_that_the_feed_has_passed_already(self, db: Any) -> None:
+        ahead = use_live_query(lambda: db.users.count())
+
+        def add() -> None:
+            db.users.add({"name": "Ann"})
+            assert ahead.settle(SOON)
+
+        first = iter([add])
+
+        def function() -> Any:
+            rows = db.users.to_array()
+            for each in first:
+                _elsewhere(each)
+            return rows
+
+        users = use_live_query(function)
+        assert users.wait_for_change(SOON)
+        assert names(users.value) == ["Ann"]
+
+    def test_c080_a_commit_during_the_first_run_where_another_query_begins_the_feed(self, db: Any) -> None:
+        later: List[Any] = []
+
+        def add() -> None:
+            db.users.add({"name": "Ann"})
+            later.append(use_live_query(lambda: db.users.count()))
+
+        first = iter([add])
+
+        def function() -> Any:
+            rows = db.users.to_array()
+            for each in first:
+                _elsewhere(each)
+            return rows
+
+        users = use_live_query(function)
+        assert users.wait_for_change(SOON)
+        assert names(users.value) == ["Ann"]
+
+    @pytest.mark.parametrize("more", [1000, 1001], ids=["as many as are kept", "one more than are kept"])
+    def test_c080_many_commits_during_the_first_run(self, db: Any, more: int) -> None:
+        """They are kept for it up to a number; beyond, it runs again, concerned or not."""
+        ahead = use_live_query(lambda: db.users.count())
+
+        def add() -> None:
+            for _ in range(more):
+                db.users.add({"age": 1})
+            assert ahead.settle(SOON)
+
+        first = iter([add])
+
+        def function() -> Any:
+            count = db.users.where("age").above(50).count()
+            for each in first:
+                _elsewhere(each)
+            return count
+
+        counted = Counted(function)
+        query = use_live_query(counted)
+        assert settled(query) == 1
+        assert counted.runs == 1 + (more > 1000)
+
+    def test_c080_what_a_run_has_read_already_causes_no_other(self, db: Any) -> None:
+        entered, go_on = threading.Event(), threading.Event()
+        slow = False
+
+        def function() -> Any:
+            if slow:
+                entered.set()
+                assert go_on.wait(SOON)
+            return db.users.count()
+
+        counted = Counted(function)
+        users = use_live_query(counted)
+        slow = True
+        db.users.add({"name": "Ann"})
+        assert entered.wait(SOON)
+        db.users.add({"name": "Bob"})
+        go_on.set()
+        settled(users)
+        assert users.value == 2
+        assert counted.runs == 2
+
     def test_c080_commits_during_a_later_run_cause_one_more(self, db: Any) -> None:
         entered, go_on = threading.Event(), threading.Event()
         slow = False
@@ -473,11 +562,10 @@ class TestCase082:
         bad = False
 
         def function() -> Any:
-            rows = db.users.where("age").above(50).to_array()
             if bad:
                 db.users.get(7)
                 raise ValueError("bad")
-            return rows
+            return db.users.where("age").above(50).to_array()
 
         counted = Counted(function)
         users = use_live_query(counted)
@@ -759,6 +847,28 @@ class TestCase086:
         db.users.add({})
         assert other.wait(3)[-1] == 2
         assert once.values == [1]
+
+    @pytest.mark.parametrize("what", ["the other subscription", "the query", "the database"])
+    def test_c086_who_is_sent_away_by_the_callback_before_is_not_called(self, db: Any, what: str) -> None:
+        query = use_live_query(lambda: db.users.count())
+        ends: List[Any] = []
+
+        def send_away(value: int) -> None:
+            if value == 1:
+                ends.pop()() if what == "the other subscription" else (query if what == "the query" else db).close()
+
+        first, second = Calls(send_away), Calls()
+        query.subscribe(first)
+        ends.append(query.subscribe(second))
+        second.wait(1)
+        db.users.add({})
+        first.wait(2)
+        if what == "the other subscription":
+            db.users.add({})
+            first.wait(3)
+        else:
+            wait_until(lambda: not feeding())
+        assert second.values == [0]
 
     def test_c086_writing_inside_of_the_callback(self, db: Any) -> None:
         query = use_live_query(lambda: db.users.count())
