@@ -29,6 +29,9 @@ log = logging.getLogger("selfdb.indexie")
 
 _LONGEST_ERROR = 1000
 
+_REST = 9
+"""How many times as long as a look that found nothing to do was, there is none."""
+
 
 class Store:
     """What a delivery works on: the file, and who is to be told.
@@ -102,6 +105,7 @@ class Delivery:
         # The state of the file that `_due` was read from, as its connection knows it.
         self._seen: Optional[Tuple[Any, int, object]] = None
         self._due: Optional[float] = None
+        self._rested = 0.0
         self._closed = False
 
     # Its life
@@ -177,8 +181,16 @@ class Delivery:
             raw = connection.raw
             version = connection.one("PRAGMA data_version")[0]
             if self._seen != (raw, version, moment):
-                self._due = outbox_tables.due(connection, posts)
+                begun = self._clock.monotonic()
+                if begun < self._rested:
+                    return self._rested - begun
+                now = self._clock.time()
+                self._due = outbox_tables.due(connection, posts, now)
                 self._seen = raw, version, moment
+                if self._due is None or self._due > now:
+                    # Long lines behind one that waits: to look through them must not become all that is done here.
+                    spent = self._clock.monotonic() - begun
+                    self._rested = begun + spent + _REST * spent
         if self._due is None:
             return timing.outbox_poll
         wait = self._due - self._clock.time()

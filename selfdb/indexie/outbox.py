@@ -10,6 +10,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, List, NamedTuple, Optional, Tuple
 
 from ..core.call import on_a_loop
+from ..core.clock import SYSTEM_CLOCK, Clock
 from ..core.forks import renew_after_fork
 from ..core.marks import blocking, inner, passing
 from ..core.waits import Pause, Waiting, waiting, work
@@ -101,8 +102,9 @@ class Outbox:
     Retry = Retry
     Drop = Drop
 
-    def __init__(self, database: Any) -> None:
+    def __init__(self, database: Any, clock: Clock = SYSTEM_CLOCK) -> None:
         self._database = database
+        self._clock = clock
         self._on_dead: List[Callable[[OutboxEntry], object]] = []
         self._max_attempts: Optional[int] = None
         self._paused = False
@@ -133,7 +135,7 @@ class Outbox:
             self._tell_dead,
             lambda: bool(self._on_dead),
         )
-        delivery = Delivery(store, database._timing)
+        delivery = Delivery(store, database._timing, self._clock)
         delivery.max_attempts = self._max_attempts
         delivery.paused = self._paused
         return delivery
@@ -274,7 +276,7 @@ class Outbox:
             if not left:
                 return 0, False
             hopeful = not self._paused and outbox_tables.concerns(connection, self._database._hooks.posts())
-            return left, hopeful or outbox_tables.leased(connection, time.time())
+            return left, hopeful or outbox_tables.leased(connection, self._clock.time())
 
     # What is to become of it
 
@@ -295,7 +297,7 @@ class Outbox:
     def retry(self, entry: int) -> bool:
         """Try an entry at once, also a dead one; false if there is none of that number."""
         with self._change() as connection:
-            found = outbox_tables.revive(connection, entry, time.time())
+            found = outbox_tables.revive(connection, entry, self._clock.time())
         self.wake()
         return found
 

@@ -56,6 +56,7 @@ TABLES: Tuple[str, ...] = (
     "token TEXT, leased REAL NOT NULL DEFAULT 0, lacking TEXT, reported INTEGER NOT NULL DEFAULT 0)",
     "CREATE INDEX _ix_outbox_due ON _ix_outbox (state, next_at, id)",
     "CREATE INDEX _ix_outbox_store ON _ix_outbox (store)",
+    "CREATE INDEX _ix_outbox_leased ON _ix_outbox (leased) WHERE leased > 0",
     "CREATE TABLE _ix_duty (entry INTEGER NOT NULL, hook TEXT NOT NULL, store TEXT NOT NULL, op TEXT NOT NULL, k, "
     "cleared INTEGER NOT NULL, PRIMARY KEY (entry, hook)) WITHOUT ROWID",
     "CREATE INDEX _ix_duty_line ON _ix_duty (store, k, entry)",
@@ -255,13 +256,21 @@ def claim(
     return stored, tuple(name for name in hooks(connection, stored) if (stored.store, stored.op, name) in posts)
 
 
-def due(connection: Connection, posts: Collection[Post]) -> Optional[float]:
+def due(connection: Connection, posts: Collection[Post], now: float) -> Optional[float]:
     """When the next entry can be taken, if nothing changes before: never, if there is none for these hooks."""
     condition, values = _deliverable(posts)
-    row = connection.execute(
-        f"SELECT min(max(e.next_at, e.leased)) FROM _ix_outbox AS e WHERE {condition}", values
+    # In the order of the index, so that the first one found is the answer; those that are leased are few.
+    free = connection.execute(
+        f"SELECT e.next_at FROM _ix_outbox AS e WHERE e.leased <= ? AND {condition} ORDER BY e.next_at, e.id LIMIT 1",
+        (now, *values),
     ).fetchone()
-    return None if row[0] is None else float(row[0])
+    taken = connection.execute(
+        "SELECT min(max(e.next_at, e.leased)) FROM _ix_outbox AS e INDEXED BY _ix_outbox_leased "
+        f"WHERE e.leased > 0 AND e.leased > ? AND {condition}",
+        (now, *values),
+    ).fetchone()
+    moments = [float(row[0]) for row in (free, taken) if row is not None and row[0] is not None]
+    return min(moments, default=None)
 
 
 def concerns(connection: Connection, posts: Collection[Post]) -> bool:

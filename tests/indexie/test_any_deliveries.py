@@ -93,6 +93,7 @@ class AnyDeliveries(RuleBasedStateMachine):
             database.version(1).stores({"rows": "id"})
             database._hooks._clock = self.clock
             outbox = database.outbox
+            outbox._clock = self.clock
             outbox._new_delivery = functools.partial(self.new_delivery, outbox._new_delivery)
             database.open()
             self.databases.append(database)

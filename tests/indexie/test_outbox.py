@@ -639,3 +639,53 @@ def test_a_child_of_a_fork_delivers_what_it_writes(db: Any, tmp_path: Path) -> N
             os._exit(code)
     assert os.waitpid(child, 0)[1] == 0
     assert told.read_text().splitlines() == [f"parent {os.getpid()}", f"child {child}"]
+
+
+# What once went wrong
+
+
+def test_a_hook_registered_while_the_outbox_looks_for_work_is_not_overlooked(db: Any) -> None:
+    looks, goes_on = threading.Event(), threading.Event()
+    hooks = db._hooks
+    posts = hooks.posts
+
+    def held() -> Any:
+        found = posts()
+        if threading.current_thread().name == "selfdb-indexie-outbox" and not goes_on.is_set():
+            looks.set()
+            assert goes_on.wait(10)
+        return found
+
+    calls = Calls()
+    db.users.hook.on_add(calls, name="first")
+    hooks.posts = held
+    db.outbox.wake()
+    assert looks.wait(10)
+    db.users.hook.on_update(calls, name="second")
+    key = db.users.add({}, silent=True)
+    db.users.update(key, {"name": "Ann"})
+    goes_on.set()
+    (payload,) = calls.wait(1)
+    assert payload["op"] == "update"
+    assert db.outbox.flush(10)
+
+
+def test_a_long_line_behind_a_failure_does_not_keep_the_outbox_busy(db: Any) -> None:
+    failing = Failing(1)
+    for register in (db.users.hook.on_add, db.users.hook.on_update):
+        register(failing, name="push")
+
+    def retry_later(payload: Dict[str, Any]) -> None:
+        if payload["key"] == 1:
+            raise Outbox.Retry(after=600)
+
+    db.users.hook.on_add(retry_later, name="later")
+    failing.keys.clear()
+    db.users.add({})
+    wait_until(lambda: db.outbox.entries() and db.outbox.entries()[0].last_error)
+    db.transaction("rw", "users", lambda: [db.users.update(1, {"age": age}) for age in range(300)])
+    db.users.add({})
+    failing.wait(lambda calls: ("add", 2) in calls)
+    assert db.outbox.pending() >= 301
+    assert db.outbox.retry(db.outbox.entries()[0].id)
+    assert ("update", 1) not in failing.calls
