@@ -182,6 +182,51 @@ class TestDatabase:
         wait_until(lambda: not feeding())
         assert errors.values == []
 
+    def test_in_the_middle_of_the_first_run(self, db: Any) -> None:
+        def function() -> Any:
+            rows = db.users.to_array()
+            closer = threading.Thread(target=db.close)
+            closer.start()
+            closer.join(SOON)
+            return rows
+
+        with pytest.raises(DatabaseClosedError):
+            use_live_query(function)
+        assert not db._feed.listening
+        assert not feeding()
+
+    def test_opened_again_it_has_live_queries_again(self, db: Any) -> None:
+        for count in range(2):
+            query = use_live_query(lambda: db.users.count())
+            assert query.value == count
+            db.users.add({})
+            assert query.wait_until(lambda value, count=count: value > count, SOON)
+            db.close()
+            assert query.closed
+            db.open()
+
+    def test_a_callback_that_does_not_end_does_not_keep_it_open(self, make_db: Any) -> None:
+        entered, go_on = threading.Event(), threading.Event()
+
+        def callback(value: Any) -> None:
+            entered.set()
+            go_on.wait(60)
+
+        database = make_db(timing=Timing(join=0.05)).open()
+        query = use_live_query(lambda: database.users.count())
+        query.subscribe(callback)
+        assert entered.wait(SOON)
+        database.close()
+        assert not database.is_open
+        assert feeding()
+        database.open()
+        again = use_live_query(lambda: database.users.count())
+        database.users.add({})
+        assert again.wait_until(lambda value: value == 1, SOON)
+        again.close()
+        go_on.set()
+        wait_until(lambda: not feeding())
+
     def test_another_process_upgrades_the_file(self, db: Any, peer: Any) -> None:
         query = use_live_query(lambda: db.users.count())
         peer().run(
