@@ -219,11 +219,6 @@ class LiveRun(Scope):
                 self.seq, self.epoch = self._view.seq, max(epoch, self._view.epoch)
             return self._view
 
-    def pin(self) -> None:
-        """Take the snapshot if nothing was read of a database that was asked for: of an empty range, for one."""
-        if self.database is not None:
-            self.view(())
-
     def finish(self) -> None:
         """Give the snapshot back. What was read stays."""
         self.leave()

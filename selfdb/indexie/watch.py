@@ -182,9 +182,7 @@ class Watch(Listener):
             value = self._function()
             # A query that was not executed is: outside of the run nobody would note what it reads.
             read_all = getattr(value, "to_array", None) if _is_query(value) else None
-            value = value if read_all is None else read_all()
-            run.pin()
-            return value
+            return value if read_all is None else read_all()
         finally:
             run.finish()
 

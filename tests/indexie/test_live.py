@@ -299,8 +299,43 @@ class TestCase079:
         assert query.value == commits
         assert calls.values == sorted(set(calls.values))
         assert versions == sorted(versions)
-        assert len(calls.values) < commits * 0.7
         soak.figure("IX", f"{commits} commits of 4 threads: {function.runs} runs, {len(calls.values)} callbacks")
+
+    def test_c079_what_comes_during_a_callback_is_one_run(self, db: Any) -> None:
+        done = 0
+
+        def take_time(value: int) -> None:
+            wanted = min(done + 50, 400)
+            wait_until(lambda: done >= wanted)
+
+        function = Counted(lambda: db.users.count())
+        query = use_live_query(function)
+        calls = Calls(take_time)
+        query.subscribe(calls)
+        for _ in range(400):
+            db.users.add({})
+            done += 1
+        settled(query)
+        assert query.value == 400
+        assert function.runs <= 2 + 400 / 50
+
+    def test_c079_the_feed_rests_between_runs(self, make_db: Any) -> None:
+        """Three times as long as they take, so that writers have the better part of the machine."""
+        database = make_db(poll_interval=0.2).open()
+        took = 0.02
+
+        def function() -> Any:
+            time.sleep(took)
+            return database.users.count()
+
+        counted = Counted(function)
+        query = use_live_query(counted)
+        begun = time.monotonic()
+        while time.monotonic() - begun < 0.5:
+            database.users.add({})
+        settled(query)
+        assert query.value == database.users.count()
+        assert (counted.runs - 3) * 4 * took <= time.monotonic() - begun
 
 
 class TestCase080:
@@ -974,6 +1009,23 @@ class TestRest:
         for calls in all_calls:
             assert calls.values == whole[len(whole) - len(calls.values) :]
         assert {thread.name for calls in all_calls for thread in calls.threads} == {"selfdb-indexie-live"}
+
+    def test_what_a_callback_or_a_run_sets_in_its_context_stays_there(self, db: Any) -> None:
+        variable: contextvars.ContextVar[int] = contextvars.ContextVar("variable", default=0)
+        found: List[int] = []
+
+        def look(value: Any = None) -> None:
+            found.append(variable.get())
+            variable.set(1)
+
+        query = use_live_query(lambda: (look() if found else None, db.users.count())[1])
+        calls = Calls(look)
+        query.subscribe(calls)
+        for count in (1, 2, 3):
+            calls.wait(count)
+            db.users.add({})
+        calls.wait(4)
+        assert found == [0] * 7
 
     def test_what_a_callback_or_a_run_enters_is_not_the_next_ones_business(self, db: Any) -> None:
         entered: List[Any] = []
