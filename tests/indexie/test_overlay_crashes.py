@@ -137,33 +137,6 @@ def test_a_standard_overlay_is_stored_with_its_entries_or_not_at_all(stored: Pat
     assert crashes(stored, work, lambda database, done: check_whole(database, 3, done)) >= 8
 
 
-def test_an_optimistic_overlay_is_stored_or_not_at_all(stored: Path) -> None:
-    def work(database: Any, crash: Crash) -> None:
-        database.outbox.pause()
-        for register in (database.users.hook.on_add, database.users.hook.on_update, database.users.hook.on_delete):
-            register(nothing, name="push")
-            register(nothing, name="twin", durable=False)
-        with database.users.start_transaction(optimistic=True) as tx:
-            change(database.users)
-            crash.arm()
-            tx.commit()
-
-    assert crashes(stored, work, lambda database, done: check_whole(database, 0, done)) >= 14
-
-
-def test_writing_into_an_overlay_changes_nothing(stored: Path) -> None:
-    def work(database: Any, crash: Crash) -> None:
-        crash.arm()
-        with database.users.start_transaction(optimistic=True):
-            change(database.users)
-
-    def check(database: Any, done: bool) -> None:
-        assert database.users.to_array() == BEFORE
-        assert database.outbox.pending() == 0
-
-    assert crashes(stored, work, check) >= 4
-
-
 def test_a_delivery_ends_no_entry_before_its_hooks(path: Path, tmp_path: Path) -> None:
     told = tmp_path / "told"
 
