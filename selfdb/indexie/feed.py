@@ -26,7 +26,7 @@ _BATCH = 500
 _MISSED = 1000
 
 _REST = 3
-"""How many times as long as its last runs took the feed rests, at most ``poll_interval``."""
+"""How many times as long as it was busy the feed rests, at most ``poll_interval``."""
 
 
 class Listener(Protocol):
@@ -280,8 +280,9 @@ class Feed:
 
     def _turn(self, me: threading.Thread) -> bool:
         """Take in what was changed, and act on it. Whether there was anything to do."""
+        found = False
         try:
-            self._look()
+            found = self._look()
         except DatabaseClosedError:
             # It was closed on the way here, or has closed itself since another process upgraded the file.
             if self._thread is me:
@@ -293,7 +294,7 @@ class Feed:
             self._failing = True
         else:
             self._failing = False
-        return self._act(me)
+        return self._act(me) or found
 
     def _bury(self) -> None:
         while self._orphans:
@@ -301,8 +302,9 @@ class Feed:
             if listener.orphan():
                 self.discard(listener)
 
-    def _look(self) -> None:
-        """Take in what was changed since the last look."""
+    def _look(self) -> bool:
+        """Take in what was changed since the last look. Whether there was anything."""
+        found = bool(self._overlays)
         while self._overlays:
             event = self._overlays.popleft()
             with self._lock:
@@ -312,7 +314,7 @@ class Feed:
         with connection.lock:  # so that it is one of SQLite's connections that is asked; each has a count of its own
             look = (connection.raw, int(connection.one("PRAGMA data_version")[0]))
         if look == self._looked_at:
-            return
+            return found
         while True:
             rows = connection.all(SINCE, (self._cursor, _BATCH))
             events = [_Event(seq, 0, decode(body)) for seq, body, _ in rows]
@@ -323,9 +325,11 @@ class Feed:
                     self._take_in(event)
                 if rows:
                     self._cursor = events[-1].seq
+            found = found or bool(rows)
             if len(rows) < _BATCH:
                 break
         self._looked_at = look
+        return found
 
     def _take_in(self, event: _Event) -> None:
         for start in self._starting.values():
