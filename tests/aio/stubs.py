@@ -185,8 +185,11 @@ class Translator(ast.NodeTransformer):
                 return ast.Subscript(self.typing(counterpart), self(annotation.slice))
         return self(annotation)
 
-    def callback(self, annotation: ast.expr) -> ast.expr:
-        """A parameter that may be a coroutine function too."""
+    def callback(self, annotation: ast.expr, only: Optional[str] = None) -> ast.expr:
+        """A parameter that may be a coroutine function too.
+
+        :param only: ``"plain"`` or ``"coroutine"`` where it is just one of these.
+        """
         expanded = self._source.expanded(annotation, "Callable")
         if expanded is None:
             raise ValueError(f"{ast.unparse(annotation)} is marked as a callback and is none")
@@ -197,9 +200,10 @@ class Translator(ast.NodeTransformer):
                 assert isinstance(call.slice, ast.Tuple)
                 returned = call.slice.elts[1]
                 if ast.unparse(returned) not in ("Any", "object"):
-                    narrow = True
-                    both = ast.Subscript(ast.Name("Awaitable"), returned)
-                    call.slice.elts[1] = ast.BinOp(returned, ast.BitOr(), both)
+                    narrow = only != "plain"
+                    given = ast.Subscript(ast.Name("Awaitable"), returned)
+                    both = ast.BinOp(returned, ast.BitOr(), given)
+                    call.slice.elts[1] = {"plain": returned, "coroutine": given}.get(only or "", both)
         if not narrow:
             return self(annotation)  # takes whatever is returned, an awaitable too
         self.typing("Awaitable")
@@ -292,8 +296,8 @@ class FaceStub:
         if isinstance(node.value, ast.Name):
             module, name = resolve(source, node.value.id)
             assert name is not None, f"{target.id} of {source.module} is a module"
-            self._imports.name(name, module)
-            self._attributes[target.id] = f"{target.id} = {name}"
+            self._imports.module(module)  # of the same name as the attribute, so that the class would hide it
+            self._attributes[target.id] = f"{target.id} = {module}.{name}"
         else:
             assert isinstance(node.value, ast.Constant), f"{target.id} of {source.module} is not plain to see"
             self._attributes[target.id] = f"{target.id}: {type(node.value.value).__name__}"
@@ -311,7 +315,7 @@ class FaceStub:
             given = ast.unparse(translate.result(node.returns))
             self._members[node.name] = ["@property", f"def {node.name}(self) -> {given}: ..."]
 
-    def _member(self, method: Method, *decorators: str) -> None:
+    def _member(self, method: Method, *decorators: str, only: Optional[str] = None) -> None:
         name, mark = method.node.name, method.mark
         if name == "__init__" and self.name not in CONSTRUCTED:
             return
@@ -323,14 +327,16 @@ class FaceStub:
         if mark.opens:
             returned = self._opened(returned)
         made = DUNDERS.get(name, name)
-        self._members[made] = [*decorators, self._signature(made, method, returned, awaited)]
+        self._members[made] = [*decorators, self._signature(made, method, returned, awaited, only)]
 
     def _overloaded(self, nodes: List[ast.FunctionDef], function: Any, source: Source) -> None:
         self._imports.name("overload", "typing")
         lines: List[str] = []
         for node in nodes:
-            self._member(Method(node, function, source), "@overload")
-            lines += self._members[node.name]
+            method = Method(node, function, source)
+            for only in ("coroutine", "plain") if gives_what_its_callback_gives(method) else (None,):
+                self._member(method, "@overload", only=only)
+                lines += self._members[node.name]
         self._members[nodes[0].name] = lines
 
     def _translator(self, method: Method) -> Translator:
@@ -355,12 +361,33 @@ class FaceStub:
         returned = ast.Subscript(ast.Name("RawResponse"), self._translator(method)(method.node.returns))
         return self._signature(name, method, returned, awaited=True)
 
-    def _signature(self, name: str, method: Method, returned: ast.expr, awaited: bool) -> str:
-        return signature(name, method, returned, awaited, self._translator(method))
+    def _signature(
+        self, name: str, method: Method, returned: ast.expr, awaited: bool, only: Optional[str] = None
+    ) -> str:
+        return signature(name, method, returned, awaited, self._translator(method), only)
 
 
-def signature(name: str, method: Method, returned: ast.expr, awaited: bool, translate: Translator) -> str:
-    """The statement that declares a method, or a function."""
+def gives_what_its_callback_gives(method: Method) -> bool:
+    """Whether the result is of the type that a callback returns: checkers infer it only if plain functions and
+    coroutine functions are told apart."""
+    for arg in method.node.args.args:
+        if arg.annotation is not None and arg.arg in (*method.mark.callbacks, *method.mark.asks):
+            expanded = method.source.expanded(arg.annotation, "Callable")
+            call = None if expanded is None else expanded[1]
+            if isinstance(call, ast.Subscript) and isinstance(call.slice, ast.Tuple):
+                returned = call.slice.elts[1]
+                if isinstance(returned, ast.Name) and method.source.type_variable(returned.id) is not None:
+                    return True
+    return False
+
+
+def signature(
+    name: str, method: Method, returned: ast.expr, awaited: bool, translate: Translator, only: Optional[str] = None
+) -> str:
+    """The statement that declares a method, or a function.
+
+    :param only: as of :meth:`Translator.callback`.
+    """
     mark = method.mark
     given = inspect.signature(method.function).parameters
 
@@ -368,7 +395,7 @@ def signature(name: str, method: Method, returned: ast.expr, awaited: bool, tran
         if arg.annotation is None:
             return ast.arg(arg.arg)  # self or cls
         if arg.arg in (*mark.callbacks, *mark.asks):
-            return ast.arg(arg.arg, translate.callback(arg.annotation))
+            return ast.arg(arg.arg, translate.callback(arg.annotation, only))
         if arg.arg in mark.sources:
             return ast.arg(arg.arg, translate.iterable(arg.annotation))
         return ast.arg(arg.arg, translate(arg.annotation))

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from selfdb import SelfDB as BlockingSelfDB
 from selfdb.aio import Channel, EventStream, SelfDB
+from selfdb.aio.indexie import Indexie
 from selfdb.models import RealtimePayload
 
 # Nobody awaits what comes, and goes on with it.
@@ -174,3 +175,16 @@ async def query_of_the_blocking_client(blocking: BlockingSelfDB, channel: Channe
 
 async def no_such_call(db: SelfDB) -> None:
     await db.realtime.tick()  # refused
+
+
+async def no_such_call_of_the_store(db: Indexie) -> None:
+    await db.notes.ad({"title": "x"})  # refused
+
+
+async def query_that_is_not_awaited(db: Indexie) -> int:
+    return db.notes.count()  # refused
+
+
+async def block_without_async(db: Indexie) -> None:
+    with db.transaction("rw", ["notes"]):  # refused
+        pass

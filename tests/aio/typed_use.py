@@ -24,6 +24,17 @@ from selfdb.aio import (
     SelfDB,
     TableDataQueryBuilder,
 )
+from selfdb.aio.indexie import (
+    Collection,
+    Indexie,
+    LiveQuery,
+    OverlayTransaction,
+    Strategy,
+    Table,
+    Transaction,
+    Version,
+    use_live_query,
+)
 from selfdb.models import (
     BucketCreate,
     BucketDeleteResponse,
@@ -301,3 +312,41 @@ async def events(db: SelfDB) -> None:
         assert_type(await follower.__anext__(), RealtimePayload)
     (await channel.follow(query)).close()
     print(answer)
+
+
+async def local_store() -> None:
+    db = Indexie("notes")
+    assert_type(db.version(1).stores({"notes": "++id, title"}), Version)
+    async with db:
+        assert_type(db.notes, Table[Any])
+        assert_type(db.notes.strategy, Strategy)
+        assert_type(await db.notes.update(1, {"title": "x"}), bool)
+        assert_type(await db.notes.count(), int)
+        query = db.notes.order_by("title").reverse()
+        assert_type(query, Collection[Any])
+        async for row in query:
+            print(row)
+        async with db.transaction("rw", ["notes"]) as tx:
+            assert_type(tx, Transaction)
+            assert_type(tx.notes, Table[Any])
+
+        async def count() -> int:
+            return await db.notes.count()
+
+        assert_type(await db.transaction(Indexie.Mode.READ_ONLY, "notes", count), int)
+        assert_type(await db.transaction("r", "notes", lambda: "x"), str)
+        async with db.notes.start_transaction(optimistic=True) as overlay:
+            assert_type(overlay, OverlayTransaction)
+            await overlay.commit()
+
+        async def push(payload: Dict[str, Any]) -> None:
+            print(payload["item"])
+
+        db.notes.hook.on_add(push, name="push")
+        assert_type(await db.outbox.flush(1), bool)
+        async with use_live_query(count) as live:
+            assert_type(live, LiveQuery[Any])
+            assert_type(await live.wait_for_change(1), bool)
+            async for value in live:
+                print(value)
+    assert_type(await Indexie.database_names(), List[str])
