@@ -45,6 +45,7 @@ class Connection:
         self._busy_timeout = busy_timeout
         self._timing = timing
         self._raw: Optional[sqlite3.Connection] = None
+        self._cursor: Optional[sqlite3.Cursor] = None
         self._closed = False
         self.lock = threading.RLock()
         self.holder = 0
@@ -61,6 +62,14 @@ class Connection:
                     self._raw = self._connect()
                 raw = self._raw
         return raw
+
+    @property
+    def cursor(self) -> sqlite3.Cursor:
+        """One to be used again and again by who holds the connection, for what leaves nothing to be read."""
+        cursor = self._cursor
+        if cursor is None or cursor.connection is not self._raw:
+            cursor = self._cursor = self.raw.cursor()
+        return cursor
 
     @property
     def is_open(self) -> bool:
@@ -146,9 +155,9 @@ class Connection:
 
         SQLite's own wait has steps of up to 100 ms, which is long beside a transaction of 100 us.
         """
-        raw = self.raw
+        cursor = self.cursor
         try:
-            raw.execute(sql)
+            cursor.execute(sql)
             return
         except sqlite3.Error as error:
             if not is_busy(error):
@@ -164,7 +173,7 @@ class Connection:
                 time.sleep(step * (0.5 + 0.5 * _jitter.random()))
             step = min(step * 2, longest)
             try:
-                raw.execute(sql)
+                cursor.execute(sql)
                 return
             except sqlite3.Error as error:
                 if not is_busy(error) or self._closed:

@@ -72,10 +72,7 @@ SINCE = (
 
 HOOKS_CHANGED = "UPDATE _ix_log SET hooks = hooks + 1 WHERE seq = (SELECT max(seq) FROM _ix_log)"
 
-_APPEND = (
-    "INSERT INTO _ix_log (seq, total, body, generators, hooks)"
-    " VALUES (?, ?, ?, ?, (SELECT hooks FROM _ix_log WHERE seq = ?))"
-)
+_APPEND = "INSERT INTO _ix_log (seq, total, body, generators, hooks) VALUES (?, ?, ?, ?, ?)"
 _NEWEST_GONE = "SELECT seq FROM _ix_log WHERE total >= ? ORDER BY seq LIMIT 1"
 _PRUNE = "DELETE FROM _ix_log WHERE seq <= ?"
 _NO_LESS = "SELECT 1 FROM _ix_log WHERE seq <= ? LIMIT 1"
@@ -119,14 +116,15 @@ class ChangeSet:
         :param old: its keys in the store's indexes before; ``None`` when there was no such row.
         :param new: its keys now; ``None`` when it is gone.
         """
-        touched = self._touched.get(store.name)
+        name = store.name
+        touched = self._touched.get(name)
         if touched is None:
-            touched = self._touched[store.name] = _Touched(store, [])
-        rows = touched.rows
+            touched = self._touched[name] = _Touched(store, [])
+        rows = touched[1]
         if len(rows) < MAX_ROWS:
             rows.append((key, old, new))
         else:
-            self._whole.add(store.name)
+            self._whole.add(name)
 
     def whole(self, store: StoreSpec) -> None:
         """Any row of the store may have been written."""
@@ -261,6 +259,7 @@ def append(
     changes: ChangeSet,
     keep_rows: int = KEEP_ROWS,
     generators: Optional[str] = None,
+    hooks: int = 0,
 ) -> None:
     """Tell of a transaction, inside it and right before its COMMIT.
 
@@ -268,14 +267,15 @@ def append(
     :param total: the newest row's, as :data:`NEWEST` gave it when the transaction began.
     :param keep_rows: commits that are kept; every now and then older ones are pruned, and what is above
         ``KEEP_BYTES``. The newest always stays.
-    :param generators: the next keys of all stores, as :func:`generators_text` writes them; ``None`` leaves them as
-        they are.
+    :param generators: the next keys of all stores, as :func:`generators_text` writes them; ``None`` leaves them, and
+        what ``hooks`` counts, as they are.
+    :param hooks: how often the catalogue of hooks has changed.
     """
     if generators is None:
-        generators = execute(NEWEST, ()).fetchone()[2]
+        _, _, generators, hooks = execute(NEWEST, ()).fetchone()
     body = changes.encode()
     total += len(body)
-    execute(_APPEND, (seq, total, body, generators, seq - 1))
+    execute(_APPEND, (seq, total, body, generators, hooks))
     if seq % _PRUNE_EVERY == 0:
         prune(execute, seq, total, keep_rows)
 

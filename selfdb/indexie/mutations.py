@@ -49,6 +49,10 @@ class Prepared(NamedTuple):
     key: Optional[EncodedKey]
 
 
+# What a named tuple's own constructor does, without a function of Python's in between.
+_new = tuple.__new__
+
+
 def prepared(store: StoreSpec, item: Any, key: Any = None, validate: Validate = None) -> Prepared:
     """Make a document ready without touching the file.
 
@@ -66,10 +70,10 @@ def prepared(store: StoreSpec, item: Any, key: Any = None, validate: Validate = 
             encoded = encode(value)
             if key is not None and encode(key) != encoded:
                 _refuse_key(store, key)
-            return Prepared(document, text, encoded)
+            return _new(Prepared, (document, text, encoded))
         if key is None:
             if store.auto:
-                return Prepared(document, text, None)
+                return _new(Prepared, (document, text, None))
             raise DataError(f"{store.name!r} wants a key at {path!r}, and the document has none", key=None)
         return _filled(store, document, text, key)
     if not paths:
@@ -132,19 +136,22 @@ def _filled(store: StoreSpec, document: Dict[str, Any], text: str, key: Any) -> 
 
 
 def numbered(store: StoreSpec, row: Prepared, number: int) -> Prepared:
-    """The document with a generated key."""
+    """The row with a generated key, which its text has; its document only where an index wants it."""
     document, text, _ = row
     if not store.key_paths:
-        return Prepared(document, text, number)
+        return _new(Prepared, (document, text, number))
     path = store.key_paths[0]
     if "." in path or path in document or '"$ix"' in text:
         return _filled(store, document, text, number)
-    document = dict(document)
-    document[path] = number
-    name = store.__dict__.get("_key_text")
-    if name is None:
-        name = store.__dict__["_key_text"] = f"{dump(path)[1]}:"
-    return Prepared(document, f"{text[:-1]}{',' if len(text) > 2 else ''}{name}{number}}}", number)
+    form = store.__dict__.get("_numbered")
+    if form is None:
+        indexed = any(path in index.paths for index in store.indexes)
+        form = store.__dict__["_numbered"] = f"{dump(path)[1]}:", indexed
+    name, indexed = form
+    if indexed:
+        document = {**document, path: number}
+    text = f"{text[:-1]},{name}{number}}}" if len(text) > 2 else f"{{{name}{number}}}"
+    return _new(Prepared, (document, text, number))
 
 
 def insert(sink: Sink, store: StoreSpec, row: Prepared, silent: bool) -> EncodedKey:

@@ -20,7 +20,6 @@ __all__ = ["dump", "load", "load_all"]
 
 _PLAIN = frozenset((str, int, float, bool, type(None)))
 _ATOMS = _PLAIN | {datetime, date, time, timedelta, Decimal, UUID, bytes}
-_STRINGS = frozenset((str,))
 _MARK = '"$ix"'
 
 _FLOATS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
@@ -120,7 +119,14 @@ def dump(document: Any) -> Tuple[Any, str]:
     :raises DataCloneError: when it holds something that cannot be stored.
     """
     try:
-        if not _is_plain(document):
+        flat = type(document) is dict
+        if flat:
+            # Mostly it is flat, and no call is needed to see that.
+            for name, each in document.items():
+                if type(name) is not str or type(each) not in _ATOMS:
+                    flat = False
+                    break
+        if not flat and not _is_plain(document):
             document = _cleaned(document, [], set())
         text = _encode(document)
         if not text.isascii():
@@ -137,16 +143,13 @@ def dump(document: Any) -> Tuple[Any, str]:
 def _is_plain(value: Any) -> bool:
     """Whether it holds just what is kept as it is, so that no copy has to be made."""
     if type(value) is dict:
-        # Mostly it is flat, and this tells it without a loop of its own.
-        if not _STRINGS.issuperset(map(type, value)):
+        if not all(type(name) is str for name in value):
             return False
         members: Iterable[Any] = value.values()
     elif type(value) is list:
         members = value
     else:
         return type(value) in _ATOMS
-    if _ATOMS.issuperset(map(type, members)):
-        return True
     for each in members:
         kind = type(each)
         if kind not in _ATOMS and not ((kind is dict or kind is list) and _is_plain(each)):

@@ -78,6 +78,7 @@ class Writer:
         self._silent = silent
         self._given = connection is not None
         self._total = 0
+        self._hooks = 0
         self._generators: Dict[int, int] = {}
         self._generators_text = ""
         self._generating = False
@@ -115,16 +116,16 @@ class Writer:
     def _attach(self, connection: Connection) -> None:
         self.connection = connection
         self._raw = connection.raw
-        self._cursor = self._raw.cursor()
+        self._cursor = connection.cursor
         self._execute = self._cursor.execute
 
     def _start(self) -> None:
-        newest, self._total, text, hooks = self._one(self.schema.newest)
+        newest, self._total, text, self._hooks = self._one(self.schema.newest)
         self.seq = newest + 1
         self._generators_text = text
         self._generators = _generators(self.schema, text)
         if not self._silent:
-            self.listening = self.database._hooks.listening(self.connection, hooks)
+            self.listening = self.database._hooks.listening(self.connection, self._hooks)
             self._wanted = self.listening.wanted
         self.active = True
 
@@ -140,7 +141,15 @@ class Writer:
             self.database._hooks.enqueue(self.connection, self.listening, self.effects)
         if self.changes or self.effects or generators != self._generators_text:
             try:
-                log.append(self._execute, self.seq, self._total, self.changes, self.database._log_retention, generators)
+                log.append(
+                    self._execute,
+                    self.seq,
+                    self._total,
+                    self.changes,
+                    self.database._log_retention,
+                    generators,
+                    self._hooks,
+                )
             except sqlite3.Error as error:
                 raise self._failed(error) from error
 
