@@ -16,7 +16,7 @@ from selfdb.indexie.log import ChangeSet
 from selfdb.indexie.timing import Timing
 
 from .conftest import SCHEMA
-from .kit import SOON, Calls, Counted, wait_until
+from .kit import SOON, Calls, Counted
 
 Make = Callable[..., Any]
 
@@ -165,7 +165,7 @@ def test_c081_a_commit_while_a_fork_has_closed_the_connections(db: Any, peer: Ca
             other.run("db.users.add({})")
         finally:
             connections._after_in_parent()
-        wait_until(lambda count=count: query.value == count)
+        assert query.wait_until(count.__eq__, SOON)
 
 
 def test_i2_a_row_that_an_overlay_moves_out_of_a_range_and_back(db: Any) -> None:
@@ -207,9 +207,32 @@ def rows(make_db: Make) -> Any:
     return db
 
 
-def turn(row: Dict[str, Any]) -> None:
-    """Done to all rows at once, this leaves every age there once."""
-    row["age"] = (row["age"] + 1) % 6
+@pytest.mark.parametrize("moment", ["commit", "removal"])
+def test_i3_an_overlay_is_in_sight_until_its_rows_are_real(rows: Any, moment: str) -> None:
+    """A read right before the commit, or right before the overlay goes, waits for both, or needs neither."""
+    seen: List[Any] = []
+    reader = threading.Thread(target=lambda: seen.append(rows.rows.to_collection().primary_keys()))
+
+    def before(thing: Any, name: str) -> None:
+        do = getattr(thing, name)
+
+        def looked_at(*arguments: Any) -> Any:
+            delattr(thing, name)
+            reader.start()
+            reader.join(0.3)
+            return do(*arguments)
+
+        setattr(thing, name, looked_at)
+
+    with rows.rows.start_transaction(optimistic=True) as tx:
+        rows.rows.add({"id": 6, "age": 6})
+        if moment == "commit":
+            before(rows._connections._writer, "commit")
+        else:
+            before(rows._publisher, "remove")
+        tx.commit()
+    reader.join(SOON)
+    assert seen == [list(range(7))]
 
 
 def test_i3_a_commit_in_the_middle_of_a_read_waits_for_it(rows: Any) -> None:
@@ -278,11 +301,13 @@ def test_i3_a_view_keeps_what_it_saw_of_an_overlay(rows: Any) -> None:
 def test_i3_a_cut_result_has_no_gap_where_an_overlay_lies(rows: Any, reverse: bool) -> None:
     tx = rows.rows.start_transaction(optimistic=True)
     context = entered(tx)
-    context.run(rows.rows.to_collection().modify, turn)
-    context.run(rows.rows.delete, 5)  # whose age became 0
-    for limit in range(1, 6):
+    for key in (0, 5):
+        context.run(rows.rows.delete, key)
+    for key, age in ((1, 1.5), (4, 3.5)):
+        context.run(rows.rows.update, key, {"age": age})
+    expected = [3.5, 3, 2, 1.5] if reverse else [1.5, 2, 3, 3.5]
+    for limit in range(1, 5):
         query = rows.rows.order_by("age")
-        expected = [5, 4, 3, 2, 1] if reverse else [1, 2, 3, 4, 5]
         found = (query.reverse() if reverse else query).limit(limit).to_array()
         assert [row["age"] for row in found] == expected[:limit]
     context.run(tx.rollback)
@@ -388,5 +413,5 @@ def test_i5_hooks_are_not_told_of_what_was_undone(db: Any) -> None:
 def test_c019_arrays_of_strings_with_zeros() -> None:
     keys = [["a"], ["a", "b"], ["a\0"], ["a\0", "b"], ["a\0b"], ["a\x01"], ["b"]]
     encoded = [encode(key) for key in keys]
-    assert encoded == sorted(encoded)  # type: ignore[type-var]
+    assert encoded == sorted(encoded)
     assert [decode(key) for key in encoded] == keys
