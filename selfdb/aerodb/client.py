@@ -92,8 +92,8 @@ class AeroDBClient:
         verify: Verify = None,
     ) -> None:
         base = BaseURL(url, "url")
-        target = base if realtime_url is None else BaseURL(_as_http(realtime_url), "realtime_url")
-        _check_https({"url": base, "realtime_url": target}, require_https)
+        target = None if realtime_url is None else BaseURL(_as_http(realtime_url), "realtime_url")
+        _check_https({"url": base} if target is None else {"url": base, "realtime_url": target}, require_https)
         if key is not None:
             if not isinstance(key, str) or not key:
                 raise InvalidRequestError("key must be a str that is not empty, or None")

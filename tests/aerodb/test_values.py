@@ -94,6 +94,20 @@ def test_what_has_no_text(value: Any) -> None:
     assert "\0" not in str(caught.value)
 
 
+@pytest.mark.parametrize("step", ["gt", "gte", "lt", "lte", "like", "ilike", "contains", "contained_by", "overlaps"])
+def test_none_has_a_meaning_only_where_it_can_be_null(step: str) -> None:
+    refused = getattr(filters, step)("c", None)
+    assert isinstance(refused, filters.Refused)
+    assert "None" in refused.why
+
+
+@pytest.mark.parametrize("name", ["select", "order", "limit", "offset", "or", "and", "not", "columns", "on_conflict"])
+def test_c046_a_column_with_the_name_of_a_parameter_goes_into_and(name: str) -> None:
+    assert filters.eq(name, 5).parameter() == ("and", f"({name}.eq.5)")
+    assert filters.eq(f"posts.{name}", 5).parameter() == ("posts.and", f"({name}.eq.5)")
+    assert filters.in_(name, ["a,b", "c"]).parameter() == ("and", f'({name}.in.("a,b",c))')
+
+
 def test_a_naive_datetime_is_told_the_way_out() -> None:
     with pytest.raises(InvalidRequestError, match=r"timezone\.utc.*isoformat"):
         text_of(datetime(2024, 1, 1), "ts")
