@@ -419,7 +419,7 @@ def test_a1_certificates_are_verified_as_is_said(client_for: Make, tls: Any, ver
     with ReplyServer([(200, {}, [])] if trusted else [], tls=tls.server) as server:
         with pytest.warns(InsecureRequestWarning) if verify is False else contextlib.nullcontext():
             client = client_for(server.url, verify=tls.ca if verify == "bundle" else verify)
-        response = client.from_("items").execute()
+            response = client.from_("items").execute()
         assert response.data == ([] if trusted else None)
         if not trusted:
             assert code(response) == "NETWORK_ERROR"
