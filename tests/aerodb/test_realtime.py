@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
-from typing import Any, List
+from typing import Any, Callable, List
 
 import pytest
 
@@ -236,22 +237,22 @@ def test_c075_an_error_of_a_foreign_channel_is_of_nobody(events: AeroRealtime, l
     assert (waits.state, waits.last_error) == ("joined", None)
 
 
+@pytest.mark.parametrize("where", ["frame", "handshake"])
 def test_c087_an_error_that_repeats_a_secret_is_shown_without(
-    events: AeroRealtime, client_for: Make, caplog: Any
+    events: AeroRealtime, scripted: Callable[..., Any], client_for: Make, caplog: Any, where: str
 ) -> None:
     caplog.set_level(logging.DEBUG)
     secrets = ("key-that-nobody-sees", "access-that-nobody-sees", "refresh-that-nobody-sees")
-    client = client_for(events, key=secrets[0])
+    echo = {"error": " ".join(secrets), "code": " ".join(secrets)}
+    events.errors["posts"] = echo
+    server = scripted(default=lambda peer: (peer.read_request(), peer.reply(404, json.dumps(echo).encode())))
+    client = client_for(events if where == "frame" else server, key=secrets[0])
     data(client.auth.set_session(*secrets[1:]))
-    echo = " ".join(secrets)
-    events.errors["posts"] = {"error": echo, "code": echo}
     channel = client.channel("posts").subscribe(timeout=15)
     assert channel.state == "errored"
-    shown = [repr(channel), repr(channel.last_error), caplog.text]
-    events.drop()
-    events.refuse = [403]
-    eventually(lambda: len(events.requests) >= 2)
-    shown += [repr(client.realtime), repr(channel.last_error), caplog.text]
+    assert channel.last_error is not None
+    assert channel.last_error.message
+    shown = [repr(channel), repr(channel.last_error), repr(client.realtime), caplog.text]
     assert not [secret for secret in secrets for text in shown if secret in text]
 
 
