@@ -104,14 +104,15 @@ class AeroDBClient:
         _check_kinds(timeout, retry, auto_refresh, cache)
         pool = Pool(session, verify)
         keeper = TokenKeeper(refusals=REFUSALS)
-        self._book = book = SessionBook(keeper, key, pool.clock.time)
+        options = _options(timeout, headers, key)
+        self._book = book = SessionBook(keeper, key, pool.clock.time, options.headers)
         self._calls = calls = Calls(
             Transport(
                 pool,
                 base,
                 {} if key is None else {"apikey": key},
                 keeper,
-                _options(timeout, headers, key)._replace(retry=self._policy(retry)),
+                options._replace(retry=self._policy(retry)),
                 book.renew if auto_refresh else None,
                 refusals=WaysToRefuse(),
             ),

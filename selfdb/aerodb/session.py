@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Optional
 
 from ..core.arguments import is_token
@@ -52,14 +52,18 @@ class SessionBook:
     """Keeps the session of one client. May be shared by threads.
 
     :param key: the client's own, which decides what is seen as well.
+    :param headers: sent with every request; so may these.
     """
 
-    def __init__(self, keeper: TokenKeeper, key: str | None, now: Callable[[], float]) -> None:
+    def __init__(
+        self, keeper: TokenKeeper, key: str | None, now: Callable[[], float], headers: Mapping[str, str]
+    ) -> None:
         self.keeper = keeper
         self.now = now
         self.on_user: Callable[[], object] | None = None
         """Called when somebody else is signed in, or nobody."""
         self._key = key
+        self._headers = sorted((name.lower(), value) for name, value in headers.items())
         self._known: _Known | None = None
 
     def __repr__(self) -> str:
@@ -108,7 +112,7 @@ class SessionBook:
             if user is None and known is not None and known.session.access_token == tokens.access:
                 user = known.user
             who = ("token", tokens.access) if user is None else ("user", user)
-        return json.dumps((self._key, who))
+        return json.dumps((self._key, self._headers, who))
 
     def renew(self, transport: Transport, refresh_token: str, deadline: Deadline) -> Tokens:
         """Exchange a refresh token for a new pair (``POST /auth/refresh``); what the transport renews with."""

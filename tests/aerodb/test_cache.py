@@ -169,6 +169,17 @@ def test_c085_a_program_that_starts_again_knows_who_asks(
     assert (response.data, response.from_cache) == ((kept, True) if who == "the same" else (None, False))
 
 
+@pytest.mark.parametrize("name", ["Authorization", "apikey", "X-Role"])
+def test_c085_nor_does_a_client_whose_headers_say_who_asks(
+    aero: AeroServer, client_for: Make, cache: OfflineCache, name: str
+) -> None:
+    kept = read(client_for(aero, cache=cache, key=None, headers={name: "Bearer of-ann"})).data
+    aero.stop()
+    assert code(read(client_for(aero, cache=cache, key=None, headers={name: "Bearer of-bob"}))) == "NETWORK_ERROR"
+    assert code(read(client_for(aero, cache=cache, key=None))) == "NETWORK_ERROR"
+    assert read(client_for(aero, cache=cache, key=None, headers={name.lower(): "Bearer of-ann"})).data == kept
+
+
 @pytest.mark.parametrize("opaque", [False, True])
 def test_c085_a_renewed_session_is_the_same_user(aero: AeroServer, reader: AeroDBClient, opaque: bool) -> None:
     if opaque:

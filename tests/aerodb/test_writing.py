@@ -350,6 +350,17 @@ def test_c060_a_write_without_a_filter_is_refused(db: Any, rest: PostgRest, sql:
 
 @pytest.mark.parametrize("verb", ["update", "delete"])
 @pytest.mark.parametrize(
+    "step", [lambda query: query.match({}), lambda query: query.single(), lambda query: query.select("id")]
+)
+def test_c060_what_chooses_no_rows_is_no_filter(
+    db: Any, rest: PostgRest, verb: str, step: Callable[[Any], Any]
+) -> None:
+    assert refused(write(step(db.from_("users")), verb)).code == "UNFILTERED_WRITE"
+    assert rest.requests == []
+
+
+@pytest.mark.parametrize("verb", ["update", "delete"])
+@pytest.mark.parametrize(
     "step",
     [
         lambda query: query.eq("author.name", "Alice"),
