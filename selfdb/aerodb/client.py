@@ -101,7 +101,7 @@ class AeroDBClient:
         if not isinstance(schema, str) or not schema or schema in (".", ".."):
             raise InvalidRequestError("schema must be the name of a schema")
         check_field_value(schema, "schema")
-        _check_kinds(timeout, retry, auto_refresh, cache)
+        _check_kinds(timeout, retry, auto_refresh, cache, session)
         pool = Pool(session, verify)
         keeper = TokenKeeper(refusals=REFUSALS)
         options = _options(timeout, headers, key)
@@ -229,7 +229,7 @@ def _is_loopback(base: BaseURL) -> bool:
         return False
 
 
-def _check_kinds(timeout: Any, retry: Any, auto_refresh: Any, cache: Any) -> None:
+def _check_kinds(timeout: Any, retry: Any, auto_refresh: Any, cache: Any, session: Any) -> None:
     if timeout is None or isinstance(timeout, (tuple, list)):
         raise InvalidRequestError("timeout must be a number of seconds")
     if retry is not None and not isinstance(retry, RetryPolicy):
@@ -238,6 +238,8 @@ def _check_kinds(timeout: Any, retry: Any, auto_refresh: Any, cache: Any) -> Non
         raise InvalidRequestError("auto_refresh must be True or False")
     if cache is not None and not isinstance(cache, OfflineCache):
         raise InvalidRequestError(f"cache must be an OfflineCache or None, not {type(cache).__name__}")
+    if session is not None and not (hasattr(session, "send") and hasattr(session, "verify")):
+        raise InvalidRequestError(f"session must be a requests.Session or None, not {type(session).__name__}")
 
 
 def _options(timeout: float, headers: Any, key: str | None) -> CallOptions:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, FrozenSet, Optional
 
@@ -59,6 +59,9 @@ class RetryPolicy:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
                 raise InvalidRequestError(f"{name} must be a number from {low:g} to {high:g}")
+        for name in ("statuses", "methods"):
+            if isinstance(getattr(self, name), str) or not isinstance(getattr(self, name), Iterable):
+                raise InvalidRequestError(f"{name} must be a set, not {type(getattr(self, name)).__name__}")
         statuses = frozenset(self.statuses)
         if not all(isinstance(status, int) and 400 <= status <= 599 for status in statuses):
             raise InvalidRequestError("statuses must be of 400 to 599")

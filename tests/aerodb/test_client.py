@@ -361,6 +361,8 @@ WRONG: List[Tuple[Dict[str, Any], str]] = [
     ({"auto_refresh": 1}, "auto_refresh must be"),
     ({"require_https": "yes"}, "require_https must be"),
     ({"verify": 5}, "verify must be"),
+    ({"session": 5}, "session must be"),
+    ({"session": requests.Session}, "session must be"),
 ]
 
 
@@ -375,6 +377,7 @@ def test_a_wrong_argument_of_the_constructor_is_named(options: Dict[str, Any], m
     [
         {"max_attempts": 0}, {"max_attempts": True}, {"initial_delay": -1}, {"max_delay": "x"}, {"multiplier": 0.5},
         {"jitter": 2}, {"jitter": float("nan")}, {"statuses": {200}}, {"methods": {"FETCH"}}, {"on_retry": 5},
+        {"statuses": 503}, {"statuses": None}, {"methods": 5}, {"methods": "GET"},
     ],
     ids=str,
 )  # fmt: skip
