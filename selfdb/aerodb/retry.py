@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, FrozenSet, Optional
@@ -12,8 +11,6 @@ from ..exceptions import InvalidRequestError, SelfDBError
 from .envelope import AeroDBError
 
 __all__ = ["RetryPolicy"]
-
-log = logging.getLogger("selfdb.aerodb")
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
 _LONGEST = 3600.0
