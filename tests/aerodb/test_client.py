@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import pickle
 import socket
@@ -16,7 +17,7 @@ import requests
 from urllib3.exceptions import InsecureRequestWarning
 
 import selfdb.aerodb
-from selfdb.aerodb import AeroDBClient, AeroDBResponse, OfflineCache, RetryPolicy
+from selfdb.aerodb import AeroDBClient, AeroDBRequestError, AeroDBResponse, OfflineCache, RetryPolicy
 from selfdb.exceptions import InvalidRequestError
 from tests.aerodb.services import EMAIL, KEY, PASSWORD, code, data
 from tests.servers.aerodb.server import AeroServer
@@ -221,6 +222,13 @@ AFTER_CLOSE: Dict[str, Callable[[AeroDBClient], AeroDBResponse[Any]]] = {
     "list": lambda client: client.storage.from_("photos").list(),
     "sign": lambda client: client.storage.from_("photos").create_signed_url("a"),
     "watch": lambda client: client.health.start(),
+    "upsert": lambda client: client.from_("items").upsert({"id": 1}),
+    "update": lambda client: client.from_("items").eq("id", 1).update({"id": 2}),
+    "delete": lambda client: client.from_("items").eq("id", 1).delete(),
+    "pages": lambda client: next(client.from_("items").pages()),
+    "download_to": lambda client: client.storage.from_("photos").download_to("a", io.BytesIO()),
+    "create_bucket": lambda client: client.storage.create_bucket("docs"),
+    "an argument that is wrong besides in a query": lambda client: client.from_("items").limit(-1).execute(),
     "an argument that is wrong besides": lambda client: client.auth.sign_in("", ""),
 }
 
@@ -231,6 +239,18 @@ def test_c007_after_close_every_call_says_so(aero: AeroServer, client: AeroDBCli
     response = AFTER_CLOSE[name](client)
     assert code(response) == "CLIENT_CLOSED"
     assert aero.requests == []
+
+
+def test_c007_a_stream_raises_it(aero: AeroServer, client: AeroDBClient) -> None:
+    stream = client.from_("items").stream(size=2)
+    assert next(stream) == aero.rows[0]
+    client.close()
+    assert next(stream) == aero.rows[1]  # which was here already
+    with pytest.raises(AeroDBRequestError):
+        next(stream)
+    assert stream.error is not None
+    assert stream.error.code == "CLIENT_CLOSED"
+    assert len(aero.requests) == 1
 
 
 def test_c007_a_channel_says_so_too(client: AeroDBClient) -> None:
