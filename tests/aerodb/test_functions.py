@@ -140,8 +140,8 @@ def test_c071_a_name_is_one_part_of_the_address(aero: AeroServer, client: AeroDB
 
 WRONG: List[Tuple[Any, ...]] = [
     ("",), ("..",), ("a/b",), ("a\nb",), ("a\x7f",), (None,), ("f", {"a": object}), ("f", float("nan")),
-    ("f", "\ud800"), ("f", None, {"X": "a\r\nb"}), ("f", None, {"Host": "x"}), ("f", None, 5), ("f", None, None, "FETCH"),
-    ("f", None, None, None),
+    ("f", "\ud800"), ("f", None, {"X": "a\r\nb"}), ("f", None, {"Host": "x"}), ("f", None, 5),
+    ("f", None, None, "FETCH"), ("f", None, None, None),
 ]  # fmt: skip
 
 
