@@ -16,11 +16,14 @@ from typing import Any, Callable, Generator, List, Optional, Tuple
 import pytest
 
 UNTRACED = frozenset({"aerodb", "aio/again", "client", "examples", "faults", "house", "peers", "realtime", "server"})
-UNTRACED |= {f"aio/test_{name}.py" for name in ("docs", "executor", "seed_calls", "signatures", "stubs", "typing")}
+UNTRACED |= {f"aio/test_{name}.py" for name in ("docs", "seed_calls", "signatures", "typing")}
 """Families and files that run without tracing, at half the price: the kernel is covered without them.
 
 Anything else is traced, what is new as well, so that nothing is left out by mistake.
 """
+
+NO_KERNEL = ("selfdb.server", "selfdb.cli", "selfdb.__main__")
+"""How the names of modules begin that have nothing to do with it."""
 
 SERVERS = ("AnyIO worker", "selfdb-server", "selfdb-notices", "selfdb-realtime_", "scripted-", "repl", "tcp-proxy")
 """How the names of servers' threads begin: none of them runs the kernel, whose coverage is measured."""
@@ -57,10 +60,9 @@ LONG = (
 """What takes long begins first: at the end there is little to wait for while the other processes are done."""
 
 
-def traced(item: pytest.Item) -> bool:
-    """Whether ``item`` is in a folder that coverage is taken from, in a file that it is taken from."""
-    name = item.nodeid
-    return not any(name.startswith((f"tests/{part}/", f"tests/{part}::")) for part in UNTRACED)
+def traced(name: str) -> bool:
+    """Whether the test or the file of that name, as pytest gives it, is one that coverage is taken from."""
+    return not any(f"{name}/".startswith((f"tests/{part}/", f"tests/{part}::")) for part in UNTRACED)
 
 
 class Tracing:
@@ -115,7 +117,7 @@ TRACING = Tracing(measured_now)
 @pytest.hookimpl(wrapper=True, trylast=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     """The tests themselves are traced, but neither their fixtures nor what pytest does around them."""
-    TRACING.set(traced(item))
+    TRACING.set(traced(item.nodeid))
     try:
         return (yield)
     finally:
@@ -124,16 +126,27 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_collection(session: pytest.Session) -> Generator[None, Any, Any]:
-    """What the kernel does when it is imported is measured; all else that is read for tests is not the kernel."""
+    """What the kernel does when the package is imported is measured as well."""
     if measured_now() is not None:
-        import selfdb.core
+        import selfdb
 
-        for module in pkgutil.walk_packages(selfdb.core.__path__, "selfdb.core."):
-            importlib.import_module(module.name)
-        TRACING.set(False)
+        for module in pkgutil.walk_packages(selfdb.__path__, "selfdb."):
+            if not module.name.startswith(NO_KERNEL):
+                importlib.import_module(module.name)
     if session.config.args == ["tests"]:
         read_ahead(Path("tests"), os.environ.get("PYTEST_XDIST_WORKER", "gw0"))
+    TRACING.set(False)
     return (yield)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, Any, Any]:
+    """A file of tests is read as its tests are run: with tracing or without."""
+    TRACING.set(isinstance(collector, pytest.Module) and traced(collector.nodeid))
+    try:
+        return (yield)
+    finally:
+        TRACING.set(False)
 
 
 def read_ahead(folder: Path, process: str) -> None:
@@ -142,10 +155,11 @@ def read_ahead(folder: Path, process: str) -> None:
     Where they are fresh that takes longest of all before the first test; what was compiled is kept for the others.
     """
     number, count = int(process[2:]), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    names = sorted(".".join(path.with_suffix("").parts) for path in folder.rglob("test_*.py"))
-    for name in names[number * len(names) // count : (number + 1) * len(names) // count]:
+    paths = sorted(folder.rglob("test_*.py"))
+    for path in paths[number * len(paths) // count : (number + 1) * len(paths) // count]:
+        TRACING.set(traced(path.as_posix()))
         with contextlib.suppress(Exception, pytest.skip.Exception):  # told when it is collected
-            importlib.import_module(name)
+            importlib.import_module(".".join(path.with_suffix("").parts))
 
 
 @pytest.hookimpl(trylast=True)
