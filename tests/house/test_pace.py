@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import List
 
+import pytest
+
+from tests import pace
 from tests.pace import Watchdog
 
 ROOT = Path(__file__).parents[2]
@@ -42,6 +47,20 @@ def test_a_test_that_hangs_ends_the_run_and_shows_where(tmp_path: Path) -> None:
     assert "Timeout" in said
     assert "in test_where_it_hangs" in said
     assert "in test_in_time" not in said
+
+
+def test_each_file_is_read_ahead_by_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"test_{number}" for number in range(7)]
+    for name in names:
+        (tmp_path / f"{name}.py").touch()
+    read: List[str] = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(pace, "TRACING", pace.Tracing(lambda: None))
+    monkeypatch.setattr(importlib, "import_module", read.append)
+    monkeypatch.setenv("PYTEST_XDIST_WORKER_COUNT", "3")
+    for process in ("gw0", "gw1", "gw2"):
+        pace.read_ahead(Path(), process)
+    assert read == names
 
 
 def test_it_minds_the_test_that_runs_and_no_other() -> None:
