@@ -1,18 +1,31 @@
-"""How the suite stays fast: what is traced for coverage, which tests come first, who gets which."""
+"""How the suite stays fast: what is traced for coverage, which tests come first, who gets which, who ends one."""
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import importlib
+import os
+import pkgutil
 import sys
 import threading
-from typing import Any, Callable, Generator, List
+import time
+from pathlib import Path
+from typing import Any, Callable, Generator, List, Optional, Tuple
 
 import pytest
 
-UNTRACED = frozenset({"aerodb", "aio/again", "client", "examples", "faults", "house", "indexie", "peers", "realtime", "server"})
-"""Families that run without tracing, at half the price: the kernel is covered without them.
+UNTRACED = frozenset(
+    {"aerodb", "aio/again", "client", "examples", "faults", "house", "indexie", "peers", "realtime", "server"}
+)
+UNTRACED |= {f"aio/test_{name}.py" for name in ("docs", "seed_calls", "signatures", "typing")}
+"""Families and files that run without tracing, at half the price: the kernel is covered without them.
 
-Any other folder is traced, a new one as well, so that nothing is left out by mistake.
+Anything else is traced, what is new as well, so that nothing is left out by mistake.
 """
+
+NO_KERNEL = ("selfdb.server", "selfdb.cli", "selfdb.__main__")
+"""How the names of modules begin that have nothing to do with it."""
 
 SERVERS = ("AnyIO worker", "selfdb-server", "selfdb-notices", "selfdb-realtime_", "scripted-", "repl", "tcp-proxy")
 """How the names of servers' threads begin: none of them runs the kernel, whose coverage is measured."""
@@ -22,8 +35,11 @@ LONG = (
     "tests/faults/test_traced.py::test_g24_the_suite_passes",
     "tests/server/test_schemathesis.py",
     "tests/faults/test_permissions.py::test_g19_every_cell_of_the_permission_table",
+    # One behind the other: the type checker keeps what it has read for the next of them.
     "tests/client/test_raw_responses.py::test_types_are_known_statically",
+    "tests/aerodb/test_typing.py",
     "tests/house/test_static.py",
+    "tests/aio/test_typing.py",
     "tests/realtime/test_machine_stateful.py",
     "tests/realtime/test_server_order.py::test_one_insert_reaches_every_socket",
     "tests/realtime/test_volume.py",
@@ -34,7 +50,6 @@ LONG = (
     "tests/server/test_objects.py",
     "tests/aio/test_cancellation.py",
     "tests/aio/test_stubs.py",
-    "tests/aio/test_typing.py",
     "tests/aio/again/test_chaos.py",
     "tests/faults/test_realtime_deaths.py",
     "tests/faults/test_realtime_lives.py",
@@ -48,9 +63,9 @@ LONG = (
 """What takes long begins first: at the end there is little to wait for while the other processes are done."""
 
 
-def traced(item: pytest.Item) -> bool:
-    """Whether ``item`` is in a folder that coverage is taken from."""
-    return not any(item.nodeid.startswith(f"tests/{folder}/") for folder in UNTRACED)
+def traced(name: str) -> bool:
+    """Whether the test or the file of that name, as pytest gives it, is one that coverage is taken from."""
+    return not any(f"{name}/".startswith((f"tests/{part}/", f"tests/{part}::")) for part in UNTRACED)
 
 
 class Tracing:
@@ -102,18 +117,124 @@ def spare_servers() -> None:
 TRACING = Tracing(measured_now)
 
 
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
+    """The tests themselves are traced, but neither their fixtures nor what pytest does around them."""
+    TRACING.set(traced(item.nodeid))
+    try:
+        return (yield)
+    finally:
+        TRACING.set(False)
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
-    TRACING.set(traced(item))
+def pytest_collection(session: pytest.Session) -> Generator[None, Any, Any]:
+    """What the kernel does when the package is imported is measured as well."""
+    if measured_now() is not None:
+        import selfdb
+
+        for module in pkgutil.walk_packages(selfdb.__path__, "selfdb."):
+            if not module.name.startswith(NO_KERNEL):
+                importlib.import_module(module.name)
+    if session.config.args == ["tests"]:
+        read_ahead(Path("tests"), os.environ.get("PYTEST_XDIST_WORKER", "gw0"))
+    TRACING.set(False)
     return (yield)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, Any, Any]:
+    """A file of tests is read as its tests are run: with tracing or without."""
+    TRACING.set(isinstance(collector, pytest.Module) and traced(collector.nodeid))
+    try:
+        return (yield)
+    finally:
+        TRACING.set(False)
+
+
+def read_ahead(folder: Path, process: str) -> None:
+    """Import a share of the test files, another in each process, so that no two of them compile the same one.
+
+    Where they are fresh that takes longest of all before the first test; what was compiled is kept for the others.
+    """
+    number, count = int(process[2:]), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    paths = sorted(folder.rglob("test_*.py"))
+    for path in paths[number * len(paths) // count : (number + 1) * len(paths) // count]:
+        TRACING.set(traced(path.as_posix()))
+        with contextlib.suppress(Exception, pytest.skip.Exception):  # told when it is collected
+            importlib.import_module(".".join(path.with_suffix("").parts))
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
     def rank(item: pytest.Item) -> int:
-        return next((place for place, name in enumerate(LONG) if item.nodeid.startswith(name)), len(LONG))
+        name = item.nodeid  # put together anew each time that it is asked for
+        return next((place for place, long in enumerate(LONG) if name.startswith(long)), len(LONG))
 
     items.sort(key=rank)  # stable: the others keep their order
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Thirteen thousand tests stay until the end: the garbage collector need not look at them again and again."""
+    gc.collect()
+    gc.freeze()
+
+
+class Watchdog:
+    """Ends this process, and shows what its threads are doing, when a test takes too long.
+
+    One thread for all tests. pytest-timeout starts and joins one for each, which takes longer than many a test.
+    """
+
+    def __init__(self, look: float = 1.0) -> None:
+        self._look = look
+        self._due: Optional[Tuple[float, Callable[[], None]]] = None
+        self._thread: Optional[threading.Thread] = None
+        self._over = threading.Event()
+        self._now = time.monotonic  # kept here: tests may replace that of the module
+
+    def set(self, seconds: float, end: Callable[[], None]) -> None:
+        """Call ``end`` when that many seconds have passed."""
+        self._due = (self._now() + seconds, end)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+            self._thread.start()
+
+    def cancel(self) -> None:
+        """It is done in time."""
+        self._due = None
+
+    def stop(self) -> None:
+        """Watch no more."""
+        self._over.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._over.wait(self._look):
+            due = self._due
+            if due is not None and self._now() >= due[0]:
+                self._due = None
+                due[1]()
+
+
+WATCHDOG = Watchdog()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_timeout_set_timer(item: pytest.Item, settings: Any) -> Optional[bool]:
+    if settings.method != "thread":
+        return None
+    import pytest_timeout
+
+    WATCHDOG.set(settings.timeout, lambda: pytest_timeout.timeout_timer(item, settings))
+    return True
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_timeout_cancel_timer(item: pytest.Item) -> None:
+    WATCHDOG.cancel()
 
 
 @pytest.hookimpl(optionalhook=True)

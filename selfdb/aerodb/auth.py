@@ -92,7 +92,7 @@ class AuthClient:
         """
 
         def work() -> AeroDBResponse[None]:
-            held, identity = self._book.keeper.current(), self._book.identity()
+            held, identities = self._book.keeper.current(), self._book.identities()
             status = None
             try:
                 if held is not None and held.refresh is not None:
@@ -100,7 +100,8 @@ class AuthClient:
             finally:
                 self._book.clear()
                 if self._calls.cache is not None and held is not None:
-                    self._calls.cache.forget_user(self._calls.url, identity)
+                    for identity in identities:
+                        self._calls.cache.forget_user(self._calls.url, identity)
             return AeroDBResponse(None, None, status=status)
 
         return self._calls.enveloped(work)

@@ -20,6 +20,7 @@ from ..exceptions import (
     APITimeoutError,
     ClientClosedError,
     InvalidRequestError,
+    RealtimeError,
     RedirectError,
     ResponseTooLargeError,
     SelfDBError,
@@ -353,4 +354,6 @@ def _code_of(error: SelfDBError) -> str:
         return "TIMEOUT"
     if isinstance(error, APIConnectionError):
         return "NETWORK_ERROR"
+    if isinstance(error, RealtimeError) and error.close_code is not None:
+        return "NETWORK_ERROR"  # it was the server that ended the connection, or broke its rules
     return "CLIENT_ERROR" if error.status_code is None else "INVALID_RESPONSE"

@@ -92,8 +92,8 @@ class AeroDBClient:
         verify: Verify = None,
     ) -> None:
         base = BaseURL(url, "url")
-        target = base if realtime_url is None else BaseURL(_as_http(realtime_url), "realtime_url")
-        _check_https({"url": base, "realtime_url": target}, require_https)
+        target = None if realtime_url is None else BaseURL(_as_http(realtime_url), "realtime_url")
+        _check_https({"url": base} if target is None else {"url": base, "realtime_url": target}, require_https)
         if key is not None:
             if not isinstance(key, str) or not key:
                 raise InvalidRequestError("key must be a str that is not empty, or None")
@@ -101,17 +101,18 @@ class AeroDBClient:
         if not isinstance(schema, str) or not schema or schema in (".", ".."):
             raise InvalidRequestError("schema must be the name of a schema")
         check_field_value(schema, "schema")
-        _check_kinds(timeout, retry, auto_refresh, cache)
+        _check_kinds(timeout, retry, auto_refresh, cache, session)
         pool = Pool(session, verify)
         keeper = TokenKeeper(refusals=REFUSALS)
-        self._book = book = SessionBook(keeper, key, pool.clock.time)
+        options = _options(timeout, headers, key)
+        self._book = book = SessionBook(keeper, key, pool.clock.time, options.headers)
         self._calls = calls = Calls(
             Transport(
                 pool,
                 base,
                 {} if key is None else {"apikey": key},
                 keeper,
-                _options(timeout, headers, key)._replace(retry=self._policy(retry)),
+                options._replace(retry=self._policy(retry)),
                 book.renew if auto_refresh else None,
                 refusals=WaysToRefuse(),
             ),
@@ -228,7 +229,7 @@ def _is_loopback(base: BaseURL) -> bool:
         return False
 
 
-def _check_kinds(timeout: Any, retry: Any, auto_refresh: Any, cache: Any) -> None:
+def _check_kinds(timeout: Any, retry: Any, auto_refresh: Any, cache: Any, session: Any) -> None:
     if timeout is None or isinstance(timeout, (tuple, list)):
         raise InvalidRequestError("timeout must be a number of seconds")
     if retry is not None and not isinstance(retry, RetryPolicy):
@@ -237,6 +238,8 @@ def _check_kinds(timeout: Any, retry: Any, auto_refresh: Any, cache: Any) -> Non
         raise InvalidRequestError("auto_refresh must be True or False")
     if cache is not None and not isinstance(cache, OfflineCache):
         raise InvalidRequestError(f"cache must be an OfflineCache or None, not {type(cache).__name__}")
+    if session is not None and not (hasattr(session, "send") and hasattr(session, "verify")):
+        raise InvalidRequestError(f"session must be a requests.Session or None, not {type(session).__name__}")
 
 
 def _options(timeout: float, headers: Any, key: str | None) -> CallOptions:

@@ -71,8 +71,8 @@ class DatabaseClient:
             path = _path_of(table) if isinstance(table, str) else _path_of.__wrapped__(table)
             if model is not None:
                 reader = ModelReader(model)
-        except InvalidRequestError as error:
-            query = query._replace(refused=error.message)
+        except Exception as error:  # noqa: BLE001 - as of the filters
+            query = query._replace(refused=filters.why_of(error))
         return QueryBuilder(Table(self._calls, table, path, reader), query)
 
     @overload
@@ -127,8 +127,8 @@ class QueryBuilder(Generic[RowT, DataT]):
             return self
         try:
             return self._with(step(query))
-        except InvalidRequestError as error:
-            return self._with(query._replace(refused=error.message))
+        except Exception as error:  # noqa: BLE001 - as of the filters
+            return self._with(query._replace(refused=filters.why_of(error)))
 
     def _where(self, condition: Condition) -> QueryBuilder[RowT, DataT]:
         return self._step(lambda query: query.where(condition))
@@ -202,9 +202,9 @@ class QueryBuilder(Generic[RowT, DataT]):
         """Rows whose ``column`` is null (``None``), true, false, or ``"unknown"``."""
         return self._where(filters.is_(column, value))
 
-    def not_(self, column: str, operator: str, value: Any) -> QueryBuilder[RowT, DataT]:
-        """The contrary of ``operator``, such as ``not_("role", "in", ["a", "b"])``."""
-        return self._where(filters.not_(column, operator, value))
+    def not_(self, column: str, op: str, value: Any) -> QueryBuilder[RowT, DataT]:
+        """The contrary of the operator ``op``, such as ``not_("role", "in", ["a", "b"])``."""
+        return self._where(filters.not_(column, op, value))
 
     def or_(self, *conditions: Union[Condition, str], on: str | None = None) -> QueryBuilder[RowT, DataT]:
         """Rows for which any of ``conditions`` holds; see :mod:`selfdb.aerodb.filters`.
@@ -229,9 +229,9 @@ class QueryBuilder(Generic[RowT, DataT]):
         """Rows whose array or range ``column`` has something in common with ``value``."""
         return self._where(filters.overlaps(column, value))
 
-    def filter(self, column: str, operator: str, value: Any) -> QueryBuilder[RowT, DataT]:
+    def filter(self, column: str, op: str, value: Any) -> QueryBuilder[RowT, DataT]:
         """Any operator of PostgREST, perhaps behind ``not.``; text goes as it is, quotes and lists included."""
-        return self._where(filters.filter(column, operator, value))
+        return self._where(filters.filter(column, op, value))
 
     def match(self, values: Mapping[str, Any]) -> QueryBuilder[RowT, DataT]:
         """Rows whose columns all equal ``values``."""
@@ -259,16 +259,16 @@ class QueryBuilder(Generic[RowT, DataT]):
         """
         return self._step(lambda query: query.ordered(column, ascending, nulls_first, on))
 
-    def limit(self, rows: int, *, on: str | None = None) -> QueryBuilder[RowT, DataT]:
-        """At most so many rows.
+    def limit(self, n: int, *, on: str | None = None) -> QueryBuilder[RowT, DataT]:
+        """At most ``n`` rows.
 
         :param on: the embedded table whose rows are limited.
         """
-        return self._step(lambda query: query.limited(rows, on))
+        return self._step(lambda query: query.limited(n, on))
 
-    def offset(self, rows: int) -> QueryBuilder[RowT, DataT]:
-        """Behind so many rows."""
-        return self._step(lambda query: query.from_row(rows))
+    def offset(self, n: int) -> QueryBuilder[RowT, DataT]:
+        """Behind the first ``n`` rows."""
+        return self._step(lambda query: query.from_row(n))
 
     def range(self, start: int, end: int) -> QueryBuilder[RowT, DataT]:
         """Rows number ``start`` to ``end``, counted from 0, both included."""
@@ -323,7 +323,7 @@ class QueryBuilder(Generic[RowT, DataT]):
         def write(query: Query) -> Write:
             check_inserting(query, "insert()")
             body, wishes, parameters = inserted_rows(data, columns, missing_default)
-            return Write.of("POST", body, returning, count or query.counted, wishes, parameters)
+            return Write.of("POST", body, returning, query.counted if count is None else count, wishes, parameters)
 
         return self._written("insert()", write)
 
@@ -354,7 +354,7 @@ class QueryBuilder(Generic[RowT, DataT]):
                 parameters = (*parameters, ("on_conflict", columns_named(on_conflict, "on_conflict")))
             resolution = "ignore" if flag(ignore_duplicates, "ignore_duplicates") else "merge"
             wishes = (f"resolution={resolution}-duplicates", *wishes)
-            return Write.of("POST", body, returning, count or query.counted, wishes, parameters)
+            return Write.of("POST", body, returning, query.counted if count is None else count, wishes, parameters)
 
         return self._written("upsert()", write)
 
@@ -375,7 +375,7 @@ class QueryBuilder(Generic[RowT, DataT]):
             body = changed_row(data)
             if not (query.chooses or query.all_rows):
                 unfiltered("update()", query)
-            return Write.of("PATCH", body, returning, count or query.counted)
+            return Write.of("PATCH", body, returning, query.counted if count is None else count)
 
         return self._written("update()", write)
 
@@ -391,7 +391,7 @@ class QueryBuilder(Generic[RowT, DataT]):
         def write(query: Query) -> Write:
             if not (query.chooses or query.all_rows):
                 unfiltered("delete()", query)
-            return Write.of("DELETE", None, returning, count or query.counted)
+            return Write.of("DELETE", None, returning, query.counted if count is None else count)
 
         return self._written("delete()", write)
 

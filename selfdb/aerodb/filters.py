@@ -235,6 +235,13 @@ def outside_quotes(column: str) -> str:
     return re.sub(r'"(?:[^"\\]|\\.)*"', "", column, flags=re.DOTALL)
 
 
+def why_of(error: Exception) -> str:
+    """Why an argument is refused whose use raised ``error``. The text of one that is not ours may be the value's."""
+    if isinstance(error, InvalidRequestError):
+        return error.message
+    return f"an argument cannot be used: it raised {type(error).__name__}"
+
+
 def remembered(function: Callable[P, Condition]) -> Callable[P, Condition]:
     """``function``, which may raise, as one that returns what it would raise."""
 
@@ -242,8 +249,8 @@ def remembered(function: Callable[P, Condition]) -> Callable[P, Condition]:
     def call(*args: Any, **kwargs: Any) -> Condition:
         try:
             return function(*args, **kwargs)
-        except InvalidRequestError as error:
-            return Refused(error.message)
+        except Exception as error:  # noqa: BLE001 - a value's own code may raise anything, where its text is asked for
+            return Refused(why_of(error))
 
     return cast("Callable[P, Condition]", call)
 
@@ -312,9 +319,9 @@ def is_(column: str, value: Union[bool, str, None]) -> Condition:
 
 
 @remembered
-def not_(column: str, operator: str, value: Any) -> Condition:
-    """The contrary of ``operator``, such as ``not_("role", "in", ["a", "b"])``."""
-    return _condition(column, operator, value, negated=True)
+def not_(column: str, op: str, value: Any) -> Condition:
+    """The contrary of the operator ``op``, such as ``not_("role", "in", ["a", "b"])``."""
+    return _condition(column, op, value, negated=True)
 
 
 @remembered
@@ -336,10 +343,10 @@ def overlaps(column: str, value: Any) -> Condition:
 
 
 @remembered
-def filter(column: str, operator: str, value: Any) -> Condition:
+def filter(column: str, op: str, value: Any) -> Condition:
     """Any operator of PostgREST, perhaps behind ``not.``; text goes as it is, quotes and lists included."""
-    negated = isinstance(operator, str) and operator.startswith("not.")
-    bare = operator[4:] if negated else operator
+    negated = isinstance(op, str) and op.startswith("not.")
+    bare = op[4:] if negated else op
     if not isinstance(value, str):
         return _condition(column, bare, value, negated)
     known = _operator(bare)

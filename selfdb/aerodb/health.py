@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable
 from datetime import datetime, timezone
@@ -21,8 +20,6 @@ from .parsing import object_of, text_at
 from .types import HealthStatus
 
 __all__ = ["HealthClient", "Transition"]
-
-log = logging.getLogger("selfdb.aerodb")
 
 UNKNOWN, UP, DOWN = "unknown", "up", "down"
 

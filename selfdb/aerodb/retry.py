@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, FrozenSet, Optional
 
@@ -12,8 +11,6 @@ from ..exceptions import InvalidRequestError, SelfDBError
 from .envelope import AeroDBError
 
 __all__ = ["RetryPolicy"]
-
-log = logging.getLogger("selfdb.aerodb")
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
 _LONGEST = 3600.0
@@ -59,6 +56,9 @@ class RetryPolicy:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
                 raise InvalidRequestError(f"{name} must be a number from {low:g} to {high:g}")
+        for name in ("statuses", "methods"):
+            if isinstance(getattr(self, name), str) or not isinstance(getattr(self, name), Iterable):
+                raise InvalidRequestError(f"{name} must be a set, not {type(getattr(self, name)).__name__}")
         statuses = frozenset(self.statuses)
         if not all(isinstance(status, int) and 400 <= status <= 599 for status in statuses):
             raise InvalidRequestError("statuses must be of 400 to 599")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Optional
 
 from ..core.arguments import is_token
@@ -25,6 +25,8 @@ REFUSALS = frozenset({400, 401, 403})
 class _Known(NamedTuple):
     session: Session
     user: Optional[str]
+    first: str
+    """The access token that it began with; names who nobody has said more of."""
 
 
 def session_in(answer: Answer, body: Any, now: float, refresh_token: str | None = None) -> Session:
@@ -52,14 +54,18 @@ class SessionBook:
     """Keeps the session of one client. May be shared by threads.
 
     :param key: the client's own, which decides what is seen as well.
+    :param headers: sent with every request; so may these.
     """
 
-    def __init__(self, keeper: TokenKeeper, key: str | None, now: Callable[[], float]) -> None:
+    def __init__(
+        self, keeper: TokenKeeper, key: str | None, now: Callable[[], float], headers: Mapping[str, str]
+    ) -> None:
         self.keeper = keeper
         self.now = now
         self.on_user: Callable[[], object] | None = None
         """Called when somebody else is signed in, or nobody."""
         self._key = key
+        self._headers = sorted((name.lower(), value) for name, value in headers.items())
         self._known: _Known | None = None
 
     def __repr__(self) -> str:
@@ -77,7 +83,7 @@ class SessionBook:
     def take(self, session: Session, user: str | None) -> None:
         """Go on with ``session``, of the user with the id ``user`` if that is known."""
         before = self.identity()
-        self._known = _Known(session, user)
+        self._known = _Known(session, user, session.access_token)
         self.keeper.set(Tokens(session.access_token, session.refresh_token))
         self.tell(before)
 
@@ -85,7 +91,7 @@ class SessionBook:
         """The access token ``access`` turned out to be of the user with the id ``user``."""
         session = self.current()
         if session is not None and session.access_token == access:
-            self._known = _Known(session, user)
+            self._known = _Known(session, user, self._first(access))
 
     def clear(self) -> None:
         """Nobody is signed in any more."""
@@ -101,14 +107,24 @@ class SessionBook:
 
     def identity(self) -> str:
         """Says whose rows a read gives: the same after each renewal, another for everybody else. Secret."""
+        return self.identities()[0]
+
+    def identities(self) -> list[str]:
+        """As ``identity``, and behind it those under which the cache may know the user from before. Secret."""
         tokens, known = self.keeper.current(), self._known
-        who: tuple[str, ...] = ()
+        names: list[tuple[str, ...]] = [()]
         if tokens is not None:
+            names = [("token", self._first(tokens.access))]
             user = subject_of(tokens.access)
             if user is None and known is not None and known.session.access_token == tokens.access:
                 user = known.user
-            who = ("token", tokens.access) if user is None else ("user", user)
-        return json.dumps((self._key, who))
+            if user is not None:
+                names.insert(0, ("user", user))
+        return [json.dumps((self._key, self._headers, name)) for name in names]
+
+    def _first(self, access: str) -> str:
+        known = self._known
+        return access if known is None or known.session.access_token != access else known.first
 
     def renew(self, transport: Transport, refresh_token: str, deadline: Deadline) -> Tokens:
         """Exchange a refresh token for a new pair (``POST /auth/refresh``); what the transport renews with."""
@@ -129,5 +145,6 @@ class SessionBook:
         session = session_in(answer, answer.json(), self.now(), refresh_token)
         if self.keeper.current() == held:  # else somebody signed in, or out, meanwhile
             same = held is not None and known is not None and known.session.access_token == held.access
-            self._known = _Known(session, known.user if known is not None and same else None)
+            first = session.access_token if held is None else self._first(held.access)
+            self._known = _Known(session, known.user if known is not None and same else None, first)
         return Tokens(session.access_token, session.refresh_token)

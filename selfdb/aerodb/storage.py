@@ -21,6 +21,7 @@ from .calls import Answer, Calls, problem
 from .envelope import AeroDBResponse
 from .parsing import mapping_at, number_at, object_of, text_at
 from .types import FileObject, SignedUrl
+from .values import elements
 
 __all__ = ["StorageBucket", "StorageClient"]
 
@@ -203,7 +204,7 @@ class StorageBucket:
         """
 
         def work() -> AeroDBResponse[None]:
-            asked = [paths] if isinstance(paths, str) else builtins.list(paths)
+            asked = [paths] if isinstance(paths, str) else elements(paths, "paths")
             if not asked:
                 raise InvalidRequestError("paths must name at least one object")
             prefixes = []

@@ -19,6 +19,7 @@ RowT = TypeVar("RowT")
 
 _ONE_ROW = "application/vnd.pgrst.object+json"
 _NOT_ONE = "PGRST116"
+_NO_CONTENT = 204
 _NO_ROWS = re.compile(r"\b0 rows\b")
 
 
@@ -83,7 +84,7 @@ class Table(Generic[RowT]):
         rows: Optional[list[RowT]] = None
         total: int | None = None
         answer: Optional[Answer] = None
-        for part, text in pieces(query, self._room):
+        for part, text in list(pieces(query, self._room)):  # before the first is sent, for a later one may be refused
             if answer is not None and query.limit is not None:
                 left = query.limit - len(rows or ())
                 if left <= 0 and query.counted is None:
@@ -92,6 +93,8 @@ class Table(Generic[RowT]):
             answer = self._get(part, text, "HEAD" if query.head else "GET")
             if not query.head:
                 found = self.reader.many(answer)
+                if not answer.content and answer.status != _NO_CONTENT:
+                    found = []
                 rows = found if rows is None else rows + (found or [])
             counted = total_of(answer.headers.get("Content-Range"))
             total = counted if total is None else total + (counted or 0)

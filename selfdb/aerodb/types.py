@@ -63,7 +63,7 @@ class AuthData:
 class FileObject:
     """A stored object; its members can be read as those of a dict too.
 
-    :ivar name: the last part of its path.
+    :ivar name: as the server gives it; the last part of its path where the server gives none.
     :ivar path: in its bucket.
     :ivar size: in bytes; ``None`` if the server does not say.
     """

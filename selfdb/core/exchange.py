@@ -418,7 +418,7 @@ class Exchange:
             return False
         if not ways.of_the_session(refusal):
             return False
-        if not self.request.replayable:
+        if not self.request.replayable and not ways.hides_failed_renewal:
             way_out = "log in" if tokens.refresh is None else "refresh the session"
             raise self._signed(
                 AuthenticationError(
@@ -437,7 +437,7 @@ class Exchange:
         # What another process fetched some time ago may have ended as well, and is worth a renewal then.
         self._renewed = self._adopted or ways.one_more_attempt or transport.keeper.renewals != before
         self._adopted = True
-        return fresh is not None and fresh.access != tokens.access
+        return self.request.replayable and fresh is not None and fresh.access != tokens.access
 
     def _newer_than(self, tokens: Tokens) -> Tokens | None:
         try:

@@ -32,8 +32,8 @@ class Refusal(NamedTuple):
 class Refusals:
     """Reads refusals as most backends write them. Has no state; subclass it for one that speaks otherwise.
 
-    :cvar hides_failed_renewal: whether a call whose session could not be renewed, for want of an answer, raises the
-        refusal that asked for it, and not what became of the renewal.
+    :cvar hides_failed_renewal: whether a call whose session could not be renewed, for want of an answer, or whose body
+        cannot be sent again with the renewed one, raises the refusal that asked for it, and not what became of that.
     :cvar one_more_attempt: whether a call is made once more at most after a 401, even if its new token was one that
         somebody else had fetched before.
     """

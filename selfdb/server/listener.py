@@ -5,13 +5,14 @@ Shared by the blocking ``serve`` and by :class:`selfdb.server.LocalServer`.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import logging
 import os
 import socket
 import threading
-from typing import Callable, Generator, Iterator, List, Optional
+from typing import Any, Callable, Generator, Iterator, List, Optional, Set
 
 import uvicorn
 
@@ -24,16 +25,25 @@ from .settings import Settings
 
 __all__ = ["Listener", "listening"]
 
+logger = logging.getLogger("selfdb.server")
+
 #: How long requests under way may take to end when the server stops, seconds.
 _GRACE_SECONDS = 5
 _KEEP_ALIVE_SECONDS = 75
+#: How often the date in the headers of answers is set.
+_DATE_SECONDS = 1.0
+#: How often a server that stops looks whether the last connection has gone.
+_LOOK_SECONDS = 0.005
 _BACKLOG = 2048
 #: What a socket may say at once, bytes.
 _LARGEST_FRAME = 1024 * 1024
 
 
 class Listener(uvicorn.Server):
-    """One server about to run; ``run()`` blocks until ``should_exit`` is set."""
+    """One server about to run; ``run()`` blocks until ``end()``.
+
+    uvicorn's own looks every tenth of a second whether it should end, and sleeps for as long when it does.
+    """
 
     def __init__(self, config: uvicorn.Config, bound: socket.socket, url: str, services: Services) -> None:
         super().__init__(config)
@@ -42,12 +52,57 @@ class Listener(uvicorn.Server):
         self.ready = threading.Event()
         self.when_ready: Callable[[], None] = lambda: None
         self._bound = bound
+        self._loop: Optional[asyncio.AbstractEventLoop] = None
 
     async def startup(self, sockets: Optional[List[socket.socket]] = None) -> None:
         await super().startup(sockets)
         if self.started:
             self.ready.set()
             self.when_ready()
+
+    def end(self) -> None:
+        """Let requests under way end, then stop. From any thread and from a handler of a signal."""
+        self.should_exit = True
+        loop = self._loop
+        if loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: it has ended by itself
+                loop.call_soon_threadsafe(self._told.set)
+
+    async def main_loop(self) -> None:
+        self._told = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        while not await self.on_tick(0):
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._told.wait(), _DATE_SECONDS)
+
+    async def shutdown(self, sockets: Optional[List[socket.socket]] = None) -> None:
+        for server in self.servers:
+            server.close()
+        for bound in sockets or []:
+            bound.close()
+        try:
+            await asyncio.wait_for(self._emptied(), self.config.timeout_graceful_shutdown)
+        except asyncio.TimeoutError:
+            logger.error("%d requests took too long to end and are broken off", len(self.server_state.tasks))
+            for task in self.server_state.tasks:
+                task.cancel()
+        if not self.force_exit:
+            await self.lifespan.shutdown()
+
+    async def _emptied(self) -> None:
+        """Wait until what is under way has ended, or nobody wants to wait for it."""
+        state = self.server_state
+        told: Set[Any] = set()
+        while True:
+            # Again and again: one that was accepted a moment before is among them a moment later.
+            for connection in state.connections - told:
+                told.add(connection)
+                connection.shutdown()
+            await asyncio.sleep(_LOOK_SECONDS)
+            if self.force_exit or not (state.connections or state.tasks):
+                break
+        for server in self.servers:
+            await server.wait_closed()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:

@@ -142,5 +142,5 @@ class LocalServer:
 
 
 def _stop(listener: Listener, thread: threading.Thread) -> None:
-    listener.should_exit = True
+    listener.end()
     thread.join(_STOP_SECONDS)

@@ -58,7 +58,7 @@ class _Signals:
             raise _Stopped
         # The second of them does not wait for requests under way.
         self._listener.force_exit = self._listener.should_exit
-        self._listener.should_exit = True
+        self._listener.end()
 
 
 @contextlib.contextmanager

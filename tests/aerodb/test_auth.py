@@ -54,9 +54,18 @@ def test_c015_what_the_server_says_of_the_end_counts(aero: AeroServer, client: A
     assert given.session == Session("access-token", "refresh-token", 123, None, "bearer")
 
 
+@pytest.mark.parametrize("status", [200, 201])
+def test_c015_either_status_is_a_success(aero: AeroServer, client: AeroDBClient, status: int) -> None:
+    tokens = {"access_token": "access-token", "refresh_token": "refresh-token", "expires_in": 60}
+    aero.auth.instead["/auth/signup"] = [(status, {}, {"user": {"id": "7", "email": NEW[0]}, **tokens})]
+    response = client.auth.sign_up(*NEW)
+    assert (data(response).session, response.status) == (client.auth.get_session(), status)
+    assert client.auth.get_token() == "access-token"
+
+
 REFUSALS = [
-    (409, "email already registered"), (400, "weak password"), (403, "unverified"), (404, "unknown user"),
-    (429, "slow down"), (503, "not ready"),
+    (409, "email already registered"), (400, "weak password"), (401, "wrong"), (403, "unverified"),
+    (404, "unknown user"), (429, "slow down"), (503, "not ready"),
 ]  # fmt: skip
 
 

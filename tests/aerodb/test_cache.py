@@ -169,18 +169,51 @@ def test_c085_a_program_that_starts_again_knows_who_asks(
     assert (response.data, response.from_cache) == ((kept, True) if who == "the same" else (None, False))
 
 
-@pytest.mark.parametrize("opaque", [False, True])
-def test_c085_a_renewed_session_is_the_same_user(aero: AeroServer, reader: AeroDBClient, opaque: bool) -> None:
+@pytest.mark.parametrize("name", ["Authorization", "apikey", "X-Role"])
+def test_c085_nor_does_a_client_whose_headers_say_who_asks(
+    aero: AeroServer, client_for: Make, cache: OfflineCache, name: str
+) -> None:
+    kept = read(client_for(aero, cache=cache, key=None, headers={name: "Bearer of-ann"})).data
+    aero.stop()
+    assert code(read(client_for(aero, cache=cache, key=None, headers={name: "Bearer of-bob"}))) == "NETWORK_ERROR"
+    assert code(read(client_for(aero, cache=cache, key=None))) == "NETWORK_ERROR"
+    assert read(client_for(aero, cache=cache, key=None, headers={name.lower(): "Bearer of-ann"})).data == kept
+
+
+@pytest.mark.parametrize("opaque", [False, True, "handed over"])
+def test_c085_a_renewed_session_is_the_same_user(aero: AeroServer, reader: AeroDBClient, opaque: Any) -> None:
     if opaque:
-        data(reader.auth.sign_in(EMAIL, PASSWORD))
+        session = data(reader.auth.sign_in(EMAIL, PASSWORD)).session
+        if opaque == "handed over":  # nobody has said whose it is
+            reader.auth.set_session(session.access_token, session.refresh_token)
     else:
         data(reader.auth.set_session(jwt("ann", 1), "refresh"))
         aero.auth.instead["/auth/refresh"] = [(200, {}, {"access_token": jwt("ann", 2), "refresh_token": "next"})]
     kept = read(reader).data
-    data(reader.auth.refresh_session())
+    for _ in range(1 if opaque is False else 3):
+        data(reader.auth.refresh_session())
     aero.stop()
     response = read(reader)
     assert (response.data, response.from_cache) == (kept, True)
+
+
+@pytest.mark.parametrize("then", ["nothing", "renewed", "found out", "renewed and found out"])
+def test_c085_signing_out_leaves_nothing_of_a_session_that_was_handed_over(
+    aero: AeroServer, reader: AeroDBClient, cache: OfflineCache, then: str
+) -> None:
+    session = data(reader.auth.sign_in(EMAIL, PASSWORD)).session
+    data(reader.auth.set_session(session.access_token, session.refresh_token))
+    read(reader, id=1)
+    if "renewed" in then:
+        data(reader.auth.refresh_session())
+        read(reader, id=2)
+    if "found out" in then:
+        data(reader.auth.get_user())
+        read(reader, id=3)
+    data_left = "SELECT count(*) FROM entries"
+    assert cache._opened().execute(data_left).fetchone()[0] == {"nothing": 1, "renewed": 2, "found out": 2}.get(then, 3)
+    assert reader.auth.sign_out().ok
+    assert cache._opened().execute(data_left).fetchone() == (0,)
 
 
 def test_c085_who_is_found_out_later_is_known_then(aero: AeroServer, reader: AeroDBClient) -> None:

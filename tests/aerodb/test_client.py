@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import pickle
 import socket
@@ -11,12 +13,15 @@ import warnings
 from typing import Any, Callable, Dict, List, Tuple
 
 import pytest
+import requests
+from urllib3.exceptions import InsecureRequestWarning
 
 import selfdb.aerodb
-from selfdb.aerodb import AeroDBClient, AeroDBResponse, OfflineCache, RetryPolicy
+from selfdb.aerodb import AeroDBClient, AeroDBRequestError, AeroDBResponse, OfflineCache, RetryPolicy
 from selfdb.exceptions import InvalidRequestError
 from tests.aerodb.services import EMAIL, KEY, PASSWORD, code, data
 from tests.servers.aerodb.server import AeroServer
+from tests.servers.replies import ReplyServer
 
 Make = Callable[..., AeroDBClient]
 
@@ -61,6 +66,17 @@ def test_c002_no_address_has_a_double_slash(aero: AeroServer, client_for: Make, 
     assert len(aero.requests) == 1
     assert "//" not in aero.last.path
     assert aero.last.path.startswith(prefix + "/")
+
+
+@pytest.mark.parametrize("end", ["/", "//", "/base/"])
+@pytest.mark.parametrize("kind", ["public", "signed"])
+def test_c002_nor_has_one_that_it_makes(aero: AeroServer, client_for: Make, kind: str, end: str) -> None:
+    bucket = client_for(aero.url + end).storage.from_("photos")
+    if kind == "signed":
+        aero.instead = [(200, {}, {"signedURL": "/storage/v1/a?token=t"})]
+    url = bucket.get_public_url("a") if kind == "public" else data(bucket.create_signed_url("a")).url
+    assert url.startswith(aero.url + end.rstrip("/") + "/storage/v1/")
+    assert "//" not in url.partition("://")[2]
 
 
 def test_c003_plain_http_to_another_machine_is_refused_in_production(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,6 +139,27 @@ def test_c005_the_bearer_token_is_the_latest(aero: AeroServer, client: AeroDBCli
     assert aero.last.header("Authorization") == f"Bearer {fresh.access_token}"
 
 
+SIGNED: Dict[str, Callable[[AeroDBClient], AeroDBResponse[Any]]] = {
+    **{name: CALLS[name] for name in ("rows", "insert", "rpc", "upload", "download", "buckets", "invoke", "functions")},
+    "get_user": lambda client: client.auth.get_user(),
+    "remove": lambda client: client.storage.from_("photos").remove("a"),
+    "list": lambda client: client.storage.from_("photos").list(),
+    "sign": lambda client: client.storage.from_("photos").create_signed_url("a"),
+    "count": lambda client: client.from_("items").select(count="exact", head=True).execute(),
+    "update": lambda client: client.from_("items").eq("id", 1).update({"name": "x"}),
+    "delete": lambda client: client.from_("items").eq("id", 1).delete(),
+    "sign_out": lambda client: client.auth.sign_out(),
+}
+
+
+@pytest.mark.parametrize("name", SIGNED)
+def test_c005_it_goes_along_with_every_call(aero: AeroServer, signed_in: AeroDBClient, name: str) -> None:
+    token = data(signed_in.auth.refresh_session()).access_token
+    SIGNED[name](signed_in)
+    assert aero.last.header("Authorization") == f"Bearer {token}"
+    assert aero.last.header("apikey") == KEY
+
+
 @pytest.mark.parametrize("written", ["Content-Type", "content-type", "CONTENT-TYPE"])
 def test_c006_headers_of_the_operation_win(aero: AeroServer, client_for: Make, written: str) -> None:
     client = client_for(aero, headers={written: "text/csv", "X-App": "tests"})
@@ -134,6 +171,27 @@ def test_c006_headers_of_the_operation_win(aero: AeroServer, client_for: Make, w
 @pytest.mark.parametrize(("mine", "sent"), [("accept", "application/json"), ("APIKEY", KEY)])
 def test_c006_so_do_those_of_the_client_itself(aero: AeroServer, client_for: Make, mine: str, sent: str) -> None:
     CALLS["rows"](client_for(aero, headers={mine: "mine"}))
+    assert aero.last.header(mine) == sent
+
+
+@pytest.mark.parametrize("odd", [{}, {"X-Odd": "grün"}], ids=["short way", "ordinary way"])
+@pytest.mark.parametrize(
+    ("mine", "call", "sent"),
+    [
+        ("prefer", lambda client: client.from_("items").insert({"id": 1}), "return=representation"),
+        ("PREFER", lambda client: client.from_("items").select(count="exact").execute(), "count=exact"),
+        ("accept", lambda client: client.from_("items").single().execute(), "application/vnd.pgrst.object+json"),
+        ("accept-profile", lambda client: client.from_("items").execute(), "api2"),
+        ("Content-profile", lambda client: client.from_("items").insert({"id": 1}), "api2"),
+        ("X-UPSERT", lambda client: client.storage.from_("photos").upload("a", b"1", upsert=True), "true"),
+        ("cache-control", lambda client: client.storage.from_("photos").upload("a", b"1", cache_control="x"), "x"),
+    ],
+    ids=["insert", "count", "single", "read", "write", "upload", "cache"],
+)
+def test_c006_so_does_every_header_of_an_operation(
+    aero: AeroServer, client_for: Make, mine: str, call: Callable[[AeroDBClient], Any], sent: str, odd: Dict[str, str]
+) -> None:
+    call(client_for(aero, schema="api2", headers={mine: "mine", **odd}))
     assert aero.last.header(mine) == sent
 
 
@@ -164,6 +222,13 @@ AFTER_CLOSE: Dict[str, Callable[[AeroDBClient], AeroDBResponse[Any]]] = {
     "list": lambda client: client.storage.from_("photos").list(),
     "sign": lambda client: client.storage.from_("photos").create_signed_url("a"),
     "watch": lambda client: client.health.start(),
+    "upsert": lambda client: client.from_("items").upsert({"id": 1}),
+    "update": lambda client: client.from_("items").eq("id", 1).update({"id": 2}),
+    "delete": lambda client: client.from_("items").eq("id", 1).delete(),
+    "pages": lambda client: next(client.from_("items").pages()),
+    "download_to": lambda client: client.storage.from_("photos").download_to("a", io.BytesIO()),
+    "create_bucket": lambda client: client.storage.create_bucket("docs"),
+    "an argument that is wrong besides in a query": lambda client: client.from_("items").limit(-1).execute(),
     "an argument that is wrong besides": lambda client: client.auth.sign_in("", ""),
 }
 
@@ -174,6 +239,18 @@ def test_c007_after_close_every_call_says_so(aero: AeroServer, client: AeroDBCli
     response = AFTER_CLOSE[name](client)
     assert code(response) == "CLIENT_CLOSED"
     assert aero.requests == []
+
+
+def test_c007_a_stream_raises_it(aero: AeroServer, client: AeroDBClient) -> None:
+    stream = client.from_("items").stream(size=2)
+    assert next(stream) == aero.rows[0]
+    client.close()
+    assert next(stream) == aero.rows[1]  # which was here already
+    with pytest.raises(AeroDBRequestError):
+        next(stream)
+    assert stream.error is not None
+    assert stream.error.code == "CLIENT_CLOSED"
+    assert len(aero.requests) == 1
 
 
 def test_c007_a_channel_says_so_too(client: AeroDBClient) -> None:
@@ -304,6 +381,8 @@ WRONG: List[Tuple[Dict[str, Any], str]] = [
     ({"auto_refresh": 1}, "auto_refresh must be"),
     ({"require_https": "yes"}, "require_https must be"),
     ({"verify": 5}, "verify must be"),
+    ({"session": 5}, "session must be"),
+    ({"session": requests.Session}, "session must be"),
 ]
 
 
@@ -318,6 +397,7 @@ def test_a_wrong_argument_of_the_constructor_is_named(options: Dict[str, Any], m
     [
         {"max_attempts": 0}, {"max_attempts": True}, {"initial_delay": -1}, {"max_delay": "x"}, {"multiplier": 0.5},
         {"jitter": 2}, {"jitter": float("nan")}, {"statuses": {200}}, {"methods": {"FETCH"}}, {"on_retry": 5},
+        {"statuses": 503}, {"statuses": None}, {"methods": 5}, {"methods": "GET"},
     ],
     ids=str,
 )  # fmt: skip
@@ -332,3 +412,38 @@ def test_a_retry_policy_out_of_range_is_refused(options: Dict[str, Any]) -> None
 def test_a_cache_out_of_range_is_refused(options: Dict[str, Any]) -> None:
     with pytest.raises(InvalidRequestError, match=next(iter(options))):
         OfflineCache(**options)
+
+
+# A session and certificates of the user's own
+
+
+def test_a1_a_session_of_the_users_own_is_used_and_stays_open(aero: AeroServer, client_for: Make) -> None:
+    class Noted(requests.adapters.HTTPAdapter):
+        closed = False
+
+        def close(self) -> None:
+            Noted.closed = True
+            super().close()
+
+    with requests.Session() as session:
+        session.headers["X-Session"] = "mine"
+        session.mount("http://", Noted())
+        client = client_for(aero, session=session)
+        assert data(client.from_("items").execute()) == aero.rows
+        assert aero.last.header("X-Session") == "mine"
+        client.close()
+        assert not Noted.closed
+        assert session.get(aero.url + "/health", timeout=10).ok
+    assert Noted.closed
+
+
+@pytest.mark.parametrize(("verify", "trusted"), [(True, False), (False, True), ("bundle", True)])
+def test_a1_certificates_are_verified_as_is_said(client_for: Make, tls: Any, verify: Any, trusted: bool) -> None:
+    with ReplyServer([(200, {}, [])] if trusted else [], tls=tls.server) as server:
+        with pytest.warns(InsecureRequestWarning) if verify is False else contextlib.nullcontext():
+            client = client_for(server.url, verify=tls.ca if verify == "bundle" else verify)
+            response = client.from_("items").execute()
+        assert response.data == ([] if trusted else None)
+        if not trusted:
+            assert code(response) == "NETWORK_ERROR"
+            assert "certificate" in response.error.message.lower()  # type: ignore[union-attr]

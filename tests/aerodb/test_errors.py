@@ -119,6 +119,25 @@ def test_any_2xx_is_a_success(aero: AeroServer, client: AeroDBClient, status: in
     assert response.status == status
 
 
+EMPTY: List[Tuple[str, int, Any]] = [
+    ("read", 200, []), ("read", 206, []), ("read", 204, None),
+    ("insert", 201, []), ("insert", 204, []), ("update", 200, []), ("delete", 204, []),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("call", "status", "given"), EMPTY)
+def test_an_empty_answer_is_no_rows(aero: AeroServer, client: AeroDBClient, call: str, status: int, given: Any) -> None:
+    aero.instead.append((status, {}, b""))
+    rows = client.from_("items")
+    response = {
+        "read": lambda: rows.execute(),
+        "insert": lambda: rows.insert({"id": 1}),
+        "update": lambda: rows.eq("id", 1).update({"id": 2}),
+        "delete": lambda: rows.eq("id", 1).delete(),
+    }[call]()
+    assert (response.data, response.error, response.status) == (given, None, status)
+
+
 def test_an_answer_that_breaks_off_is_a_network_error(scripted: Callable[..., Any], client_for: Make) -> None:
     server = scripted(lambda peer: (peer.read_request(), peer.reply(200, b"[1", length=99), peer.close()))
     assert code(client_for(server.url).from_("items").execute()) == "NETWORK_ERROR"

@@ -66,7 +66,14 @@ def test_c071_without_a_media_type_it_is_text(scripted: Callable[..., Any], clie
 
 
 @pytest.mark.parametrize(
-    "reply", [(204, {}, b""), (200, {"Content-Type": "application/json"}, b"")], ids=["204", "empty"]
+    "reply",
+    [
+        (204, {}, b""),
+        (200, {"Content-Type": "application/json"}, b""),
+        (200, {"Content-Type": "text/plain"}, b""),
+        (200, {"Content-Type": "image/png"}, b""),
+    ],
+    ids=["204", "json", "text", "bytes"],
 )
 def test_c071_an_empty_answer_is_none(aero: AeroServer, client: AeroDBClient, reply: Any) -> None:
     aero.functions["hello"] = reply
@@ -119,12 +126,22 @@ def test_c071_headers_of_the_caller_win(aero: AeroServer, signed_in: AeroDBClien
     aero.functions["hello"] = (200, {}, b"")
     data(signed_in.functions.invoke("hello", {"a": 1}, headers={name: value}))
     assert aero.last.header(name) == value
+    if name.lower() != "content-type":
+        assert aero.last.header("Content-Type") == "application/json"
+
+
+@pytest.mark.parametrize(
+    ("name", "sent"), [("a b", "a%20b"), ("ü", "%C3%BC"), ("a.b-c_d~", "a.b-c_d~"), ("50%?#", "50%25%3F%23")]
+)
+def test_c071_a_name_is_one_part_of_the_address(aero: AeroServer, client: AeroDBClient, name: str, sent: str) -> None:
+    client.functions.invoke(name)
+    assert aero.lines == [f"POST /functions/v1/{sent}"]
 
 
 WRONG: List[Tuple[Any, ...]] = [
-    ("",), ("..",), ("a/b",), ("a\nb",), (None,), ("f", {"a": object}), ("f", float("nan")), ("f", "\ud800"),
-    ("f", None, {"X": "a\r\nb"}), ("f", None, {"Host": "x"}), ("f", None, 5), ("f", None, None, "FETCH"),
-    ("f", None, None, None),
+    ("",), ("..",), ("a/b",), ("a\nb",), ("a\x7f",), (None,), ("f", {"a": object}), ("f", float("nan")),
+    ("f", "\ud800"), ("f", None, {"X": "a\r\nb"}), ("f", None, {"Host": "x"}), ("f", None, 5),
+    ("f", None, None, "FETCH"), ("f", None, None, None),
 ]  # fmt: skip
 
 

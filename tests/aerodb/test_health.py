@@ -100,6 +100,31 @@ def test_c084_one_failure_is_none(aero: AeroServer, client: AeroDBClient) -> Non
     assert changes.heard == [("unknown", "up")]
 
 
+@pytest.mark.parametrize(
+    "replies, states",
+    [
+        ([UP, DOWN, DOWN, UP], ["unknown", "up", "up", "down", "up"]),
+        ([DOWN, DOWN, DOWN, UP], ["unknown", "unknown", "down", "down", "up"]),
+        ([DOWN, UP, DOWN, UP], ["unknown", "unknown", "up", "up", "up"]),
+    ],
+)
+def test_c084_two_failures_make_it_down_and_one_success_up(
+    aero: AeroServer, client: AeroDBClient, replies: List[Any], states: List[str]
+) -> None:
+    """What it is taken for whenever it is asked next."""
+    seen: List[str] = []
+    turn = iter(replies)
+
+    def note(request: Any) -> None:
+        seen.append(client.health.state)
+        aero.health = next(turn, UP)
+
+    aero.before = note
+    client.health.start(SOON)
+    wait_for(lambda: len(seen) >= len(states))
+    assert seen[: len(states)] == states
+
+
 def test_c084_a_server_that_never_was_up_is_down_after_two(aero: AeroServer, client: AeroDBClient) -> None:
     changes = Changes()
     aero.health = DOWN

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import sys
-from typing import Any, List
+from typing import Any, Callable, List
 
 import pytest
 
 from selfdb.aerodb import AeroDBClient, RealtimePayload
 from tests.aerodb.realtime_kit import Heard, Make, eventually, joined
+from tests.aerodb.services import data
 from tests.servers.aerodb.realtime import AeroRealtime
 
 
@@ -82,6 +85,12 @@ def test_c072_where_it_connects(events: AeroRealtime, client_for: Make, scheme: 
     url = events.url.replace("http", scheme) + end
     joined(client_for("http://127.0.0.1:9", realtime_url=url).channel("posts"))
     assert events.requests[0].target.partition("?")[0] == path
+
+
+@pytest.mark.parametrize("end", ["/realtime", "/x/websocket", "/ws"])
+def test_c072_only_an_address_of_events_is_taken_as_it_is(events: AeroRealtime, client_for: Make, end: str) -> None:
+    joined(client_for(events.url + end).channel("posts"))
+    assert events.requests[0].target.partition("?")[0] == f"{end}/realtime"
 
 
 def test_c073_handlers_for_the_event_come_before_those_for_all(events: AeroRealtime, live: AeroDBClient) -> None:
@@ -215,6 +224,36 @@ def test_c075_an_error_of_no_channel_is_of_those_that_wait(events: AeroRealtime,
     assert waits.last_error is not None
     assert (waits.last_error.message, waits.last_error.code) == ("no", "E1")
     assert (stands.state, stands.last_error) == ("joined", None)
+
+
+def test_c075_an_error_of_a_foreign_channel_is_of_nobody(events: AeroRealtime, live: AeroDBClient) -> None:
+    events.acknowledges = False
+    heard = Heard()
+    waits = live.channel("others").on("*", heard).subscribe()
+    events.subscribed()
+    events.say({"type": "error", "channel": "left", "error": "no"})
+    events.event("others")
+    heard.wait()
+    assert (waits.state, waits.last_error) == ("joined", None)
+
+
+@pytest.mark.parametrize("where", ["frame", "handshake"])
+def test_c087_an_error_that_repeats_a_secret_is_shown_without(
+    events: AeroRealtime, scripted: Callable[..., Any], client_for: Make, caplog: Any, where: str
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    secrets = ("key-that-nobody-sees", "access-that-nobody-sees", "refresh-that-nobody-sees")
+    echo = {"error": " ".join(secrets), "code": " ".join(secrets)}
+    events.errors["posts"] = echo
+    server = scripted(default=lambda peer: (peer.read_request(), peer.reply(404, json.dumps(echo).encode())))
+    client = client_for(events if where == "frame" else server, key=secrets[0])
+    data(client.auth.set_session(*secrets[1:]))
+    channel = client.channel("posts").subscribe(timeout=15)
+    assert channel.state == "errored"
+    assert channel.last_error is not None
+    assert channel.last_error.message
+    shown = [repr(channel), repr(channel.last_error), repr(client.realtime), caplog.text]
+    assert not [secret for secret in secrets for text in shown if secret in text]
 
 
 def test_c076_the_other_form_of_events_is_not_understood(events: AeroRealtime, live: AeroDBClient) -> None:

@@ -39,6 +39,29 @@ def test_c077_a_lost_connection_comes_back_and_tells_of_the_gap(events: AeroReal
     assert [payload.type for payload in heard.wait(2)] == ["resync", "INSERT"]
     assert all_of_it.types == ["INSERT"]
     assert (channel.state, channel.last_error) == ("joined", None)
+    channel.unsubscribe()
+    events.wait(events.unsubscribed, "all frames before it")
+    assert events.subscribed() == ["posts", "others", "posts", "others"]
+    assert len(events.requests) == 2
+
+
+@pytest.mark.parametrize("close_code", [1000, 1001, 1011])
+def test_c077_so_does_one_that_the_server_ends(
+    events: AeroRealtime, live: AeroDBClient, quick_steps: None, close_code: int
+) -> None:
+    errors: List[Any] = []
+    heard = Heard()
+    channel = joined(live.channel("posts").on("INSERT", heard))
+    channel.on("resync", lambda payload: errors.append(channel.last_error))
+    note = channel._note
+    channel._note = lambda error: (note(error), errors.append(channel.last_error))  # type: ignore[method-assign]
+    events.live.say_close(close_code)
+    assert events.subscribed(2) == ["posts", "posts"]
+    events.event("posts", new={"id": 1})
+    heard.wait()
+    assert (errors[0].code, errors[0].status, errors[-1]) == ("NETWORK_ERROR", None, None)
+    assert str(close_code) in errors[0].message
+    assert channel.state == "joined"
 
 
 @pytest.fixture
@@ -277,11 +300,17 @@ def test_c079_a_stranger_with_the_same_name_in_his_token_is_the_same(events: Aer
 # The end
 
 
-@pytest.mark.parametrize("state", ["connected", "reconnecting"])
+@pytest.mark.parametrize("state", ["connected", "reconnecting", "never connected"])
 def test_c080_close_ends_the_threads_in_time(events: AeroRealtime, client_for: Make, state: str) -> None:
-    url = events.url if state == "connected" else f"http://127.0.0.1:{closed_port()}"
+    url = f"http://127.0.0.1:{closed_port()}" if state == "never connected" else events.url
     client = client_for(url)
-    channel = client.channel("posts").subscribe(timeout=15 if state == "connected" else 0.1)
+    channel = client.channel("posts").subscribe(timeout=0.1 if state == "never connected" else 15)
+    if state == "reconnecting":
+        events.refuse = [503] * 1000
+        events.drop()
+        events.wait(lambda: len(events.requests) >= 2, "an attempt")
+        eventually(lambda: client.realtime.connection_state == "reconnecting")
+        assert channel.subscribed
     begun = time.monotonic()
     client.close()
     assert time.monotonic() - begun < 10
@@ -293,6 +322,28 @@ def test_c080_closing_the_pool_alone_ends_it_too(events: AeroRealtime, live: Aer
     joined(live.channel("posts"))
     live._calls.transport.pool.close()
     eventually(lambda: not [thread for thread in threading.enumerate() if thread.name == "selfdb-link"])
+
+
+def test_c080_it_exits_while_it_reconnects_too(events: AeroRealtime) -> None:
+    program = (
+        "import time\n"
+        "from selfdb.aerodb import AeroDBClient\n"
+        f"client = AeroDBClient({events.url!r})\n"
+        "channel = client.channel('posts').subscribe(timeout=15)\n"
+        "print(channel.state, flush=True)\n"
+        "while client.realtime.connection_state != 'reconnecting': time.sleep(0.01)\n"
+        "print(channel.subscribed)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        try:
+            assert child.stdout is not None
+            assert child.stdout.readline() == b"joined\n"
+            events.refuse = [503] * 1000
+            events.drop()
+            out, err = child.communicate(timeout=60)
+        finally:
+            child.kill()
+    assert (out, err, child.returncode) == (b"True\n", b"", 0)
 
 
 @pytest.mark.parametrize("reachable", [True, False])

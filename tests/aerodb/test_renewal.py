@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from io import BytesIO
 from typing import Any, Callable, Dict, List
@@ -42,6 +43,8 @@ def test_c023_the_session_is_refreshed_and_the_call_made_again(
     old = expired.auth.get_token()
     response = CALLS[name](expired)
     assert response.ok, response.error
+    if name == "select":
+        assert response.data == aero.rows
     first, refresh, again = aero.requests
     assert refresh.line == "POST /auth/refresh"
     assert (first.line, first.body) == (again.line, again.body)
@@ -146,11 +149,38 @@ def test_if_the_refresh_fails_the_first_401_is_returned(aero: AeroServer, expire
     assert (expired.auth.get_session() is None) is (status in (401, 403))
 
 
+@pytest.mark.parametrize("body", [b"", "<html>", "[]", {"access_token": ""}, {"refresh_token": "alone"}], ids=str)
+def test_so_it_is_if_the_refresh_is_answered_with_no_session(
+    aero: AeroServer, expired: AeroDBClient, body: Any
+) -> None:
+    before = expired.auth.get_session()
+    aero.auth.instead["/auth/refresh"] = [(200, {}, body)]
+    response = CALLS["select"](expired)
+    assert (code(response), response.status) == ("PGRST301", 401)
+    assert expired.auth.get_session() == before is not None
+
+
+def test_so_it_is_if_the_server_is_gone_by_then(scripted: Callable[..., Any], client_for: Make) -> None:
+    """The refresh meets a reset, and nothing is told of it: the call itself had its answer."""
+    refused = json.dumps({"code": "PGRST301", "message": "JWT expired"}).encode()
+    server = scripted(
+        lambda peer: (peer.read_request(), peer.reply(401, refused, {"Connection": "close"})),
+        default=lambda peer: (peer.read_request(), peer.reset()),
+    )
+    client = client_for(server.url)
+    session = data(client.auth.set_session("some-token", "some-refresh"))
+    response = CALLS["select"](client)
+    assert (code(response), response.status) == ("PGRST301", 401)
+    assert client.auth.get_session() == session
+    assert [request.target.partition("?")[0] for request in server.requests] == ["/rest/v1/items", "/auth/refresh"]
+
+
 def test_a_body_that_cannot_be_rewound_is_not_sent_again(aero: AeroServer, expired: AeroDBClient) -> None:
-    response = expired.storage.from_("photos").upload("a.txt", iter([b"x", b"y"]))
-    assert response.error is not None
-    assert response.error.status == 401
-    assert [line for line in aero.lines if line.startswith("POST /storage")] == ["POST /storage/v1/object/photos/a.txt"]
+    photos = expired.storage.from_("photos")
+    response = photos.upload("a.txt", iter([b"x", b"y"]))
+    assert (code(response), response.status) == ("PGRST301", 401)  # the server's own words
+    assert aero.lines == ["POST /storage/v1/object/photos/a.txt", "POST /auth/refresh"]
+    assert photos.upload("a.txt", iter([b"x", b"y"])).ok  # with the session that was refreshed
 
 
 def test_without_a_refresh_token_the_401_is_returned(aero: AeroServer, expired: AeroDBClient) -> None:

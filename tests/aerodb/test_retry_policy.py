@@ -143,6 +143,49 @@ def test_c081_waits_grow_up_to_the_longest_and_vary_by_the_jitter(aero: AeroServ
         assert 0.5 * middle <= waited <= 1.5 * middle
 
 
+@pytest.mark.parametrize("jitter", [0.0, 0.25, 1.0])
+@pytest.mark.parametrize("lot", [0.0, 0.5, 1.0])
+def test_c081_a_wait_is_drawn_from_both_sides_of_its_middle(jitter: float, lot: float) -> None:
+    chosen = RetryPolicy(initial_delay=0.5, max_delay=5.0, multiplier=3.0, jitter=jitter)
+    policy = chosen.for_kernel(lambda error: AeroDBError(str(error)))._replace(random=lambda: lot)
+    factor = 1.0 - jitter + 2.0 * jitter * lot
+    for number, middle in enumerate([0.5, 1.5, 4.5, 5.0, 5.0]):
+        assert policy.delay(number) == pytest.approx(middle * factor)
+
+
+def test_c081_waits_grow_as_is_said(aero: AeroServer, client_for: Make) -> None:
+    clock = Quick()
+    steps = RetryPolicy(
+        max_attempts=6, initial_delay=0.5, max_delay=2.0, multiplier=3.0, jitter=0.0, statuses={418}, methods={"get"}
+    )
+    client = with_clock(client_for(aero, retry=steps, timeout=100), clock)
+    aero.instead = [(418, {}, {})] * 5
+    assert client.from_("items").execute().ok
+    assert clock.waits == [0.5, 1.5, 2.0, 2.0, 2.0]
+    aero.instead = [BUSY]
+    assert client.from_("items").execute().status == 503
+    assert len(clock.waits) == 5
+
+
+@pytest.mark.parametrize(
+    ("method", "call"),
+    [
+        ("POST", lambda rows: rows.insert({"id": 1})),
+        ("PATCH", lambda rows: rows.eq("id", 1).update({"id": 1})),
+        ("DELETE", lambda rows: rows.eq("id", 1).delete()),
+        ("HEAD", lambda rows: rows.select(count="exact", head=True).execute()),
+        ("GET", lambda rows: rows.execute()),
+    ],
+)
+@pytest.mark.parametrize("named", [True, False])
+def test_c081_a_policy_names_methods(aero: AeroServer, client_for: Make, method: str, call: Any, named: bool) -> None:
+    others = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"} - {method}
+    client = with_clock(client_for(aero, retry=RetryPolicy(methods={method} if named else others)), Quick())
+    aero.instead = [BUSY]
+    assert call(client.from_("items")).ok is named
+    assert len(aero.requests) == (2 if named else 1)
+
+
 def test_c081_a_wait_that_does_not_fit_into_the_time_for_the_call_is_not_begun(
     aero: AeroServer, client_for: Make, attempts: Attempts
 ) -> None:

@@ -71,6 +71,13 @@ def test_c066_text_goes_as_utf_8(aero: AeroServer, photos: Any) -> None:
     assert data(photos.upload("empty", "")).size == 0
 
 
+@pytest.mark.parametrize("kind", ["application/json", "text/plain; charset=latin-1", "application/octet-stream"])
+def test_c066_what_comes_back_is_never_decoded(photos: Any, kind: str) -> None:
+    content = b'{"a": "\xc3\xa4\x00\xff"}'
+    data(photos.upload("a", content, content_type=kind))
+    assert data(photos.download("a")) == content
+
+
 @pytest.mark.parametrize(("upsert", "header", "status"), [(False, None, 409), (True, "true", 200)])
 def test_c066_an_object_is_replaced_only_if_asked(
     aero: AeroServer, photos: Any, upsert: bool, header: Any, status: int
@@ -180,6 +187,9 @@ WRONG: Dict[str, Callable[[Any], AeroDBResponse[Any]]] = {
     "expires_in": lambda bucket: bucket.create_signed_url("a", 0),
     "expires_in as text": lambda bucket: bucket.create_signed_url("a", "60"),
     "no paths": lambda bucket: bucket.remove([]),
+    "paths that are none": lambda bucket: bucket.remove(5),
+    "paths as bytes": lambda bucket: bucket.remove(b"ab"),
+    "paths that fail": lambda bucket: bucket.remove(1 // number for number in (0,)),
     "chunk_size": lambda bucket: bucket.download_to("a", BytesIO(), chunk_size=0),
     "target": lambda bucket: bucket.download_to("a", 5),
     "folder": lambda bucket: bucket.download_to("a", "/"),

@@ -6,6 +6,7 @@ import enum
 import uuid
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -59,6 +60,7 @@ ZONE = timezone(timedelta(hours=2))
         (Name.ANN, "ann"),
         (Count.TWO, "2"),
         ({"k": ["v", None, 1.5], "ü": True}, '{"k":["v",null,1.5],"ü":true}'),
+        (MappingProxyType({"k": 1}), '{"k":1}'),
         ([1, "a"], '[1,"a"]'),
     ],
 )
@@ -89,9 +91,30 @@ def test_the_text_of_a_value(value: Any, text: str) -> None:
     ],
 )
 def test_what_has_no_text(value: Any) -> None:
-    with pytest.raises(InvalidRequestError) as caught:
-        text_of(value, "column")
-    assert "\0" not in str(caught.value)
+    for refuse in (lambda: text_of(value, "born"), lambda: array([value], "born"), lambda: array([[value]], "born")):
+        if isinstance(value, set):  # which is an array by itself
+            continue
+        with pytest.raises(InvalidRequestError) as caught:
+            refuse()
+        assert "\0" not in str(caught.value)
+        assert "born" in str(caught.value) or isinstance(value, dict)
+    refused = filters.eq("born", value)
+    assert isinstance(refused, filters.Refused)
+    assert "born" in refused.why or isinstance(value, dict)
+
+
+@pytest.mark.parametrize("step", ["gt", "gte", "lt", "lte", "like", "ilike", "contains", "contained_by", "overlaps"])
+def test_none_has_a_meaning_only_where_it_can_be_null(step: str) -> None:
+    refused = getattr(filters, step)("c", None)
+    assert isinstance(refused, filters.Refused)
+    assert "c must not be None" in refused.why
+
+
+@pytest.mark.parametrize("name", ["select", "order", "limit", "offset", "or", "and", "not", "columns", "on_conflict"])
+def test_c046_a_column_with_the_name_of_a_parameter_goes_into_and(name: str) -> None:
+    assert filters.eq(name, 5).parameter() == ("and", f"({name}.eq.5)")
+    assert filters.eq(f"posts.{name}", 5).parameter() == ("posts.and", f"({name}.eq.5)")
+    assert filters.in_(name, ["a,b", "c"]).parameter() == ("and", f'({name}.in.("a,b",c))')
 
 
 def test_a_naive_datetime_is_told_the_way_out() -> None:
@@ -165,6 +188,12 @@ def test_values_that_cannot_be_read_are_remembered() -> None:
     found = filters.in_("c", (1 // number for number in (1, 0)))
     assert isinstance(found, filters.Refused)
     assert "ZeroDivisionError" in found.why
+
+
+@pytest.mark.parametrize("text", [None, 5, b"x", ["x"]], ids=str)
+def test_only_text_is_escaped_for_like(text: Any) -> None:
+    with pytest.raises(InvalidRequestError, match="must be a str, not"):
+        filters.escape_like(text)
 
 
 def test_a_lone_empty_text_is_doubled() -> None:
@@ -267,7 +296,9 @@ def test_the_path_of_a_column(column: str, path: str, leaf: str) -> None:
 )
 @pytest.mark.parametrize("column", ["", " ", ".", "..", "a\n", "a\0", "\x1b", "\x9f", "\ud800", 5, None])
 def test_names_of_columns_are_checked(make: Any, column: Any) -> None:
-    assert isinstance(make(column), filters.Refused)
+    refused = make(column)
+    assert isinstance(refused, filters.Refused)
+    assert refused.why.startswith("column ")
 
 
 def test_nothing_of_a_condition_is_shown() -> None:

@@ -81,6 +81,21 @@ def test_c054_a_count_of_what_was_inserted(db: Any, rest: PostgRest) -> None:
     assert db.from_("users").select("id", count="exact").insert({"name": "three"}).count == 1
 
 
+@pytest.mark.parametrize("verb", ["update", "delete"])
+@pytest.mark.parametrize("returning", ["representation", "minimal"])
+def test_c059_a_count_of_what_was_changed(db: Any, rest: PostgRest, verb: str, returning: str) -> None:
+    query = db.from_("comments").eq("post_id", 1)
+    data = () if verb == "delete" else ({"text": "other"},)
+    response = getattr(query, verb)(*data, returning=returning, count="exact")
+    assert (len(rows(response)), response.count) == (2 if returning == "representation" else 0, 2)
+    assert rest.requests[0].header("Prefer") == f"return={returning},count=exact"
+
+
+def test_c058_upsert_of_nothing(db: Any, sql: Sql) -> None:
+    assert rows(db.from_("users").upsert([])) == []
+    assert len(people(sql)) == 8
+
+
 def test_c054_every_type_that_json_lacks(db: Any, sql: Sql) -> None:
     when = datetime(2024, 1, 1, tzinfo=timezone.utc)
     row = {"name": UUID(int=1), "ts": when, "balance": Decimal("0.1"), "meta": {"a": [1, None]}, "tags": ["x,y", ""]}
@@ -335,6 +350,17 @@ def test_c060_a_write_without_a_filter_is_refused(db: Any, rest: PostgRest, sql:
 
 @pytest.mark.parametrize("verb", ["update", "delete"])
 @pytest.mark.parametrize(
+    "step", [lambda query: query.match({}), lambda query: query.single(), lambda query: query.select("id")]
+)
+def test_c060_what_chooses_no_rows_is_no_filter(
+    db: Any, rest: PostgRest, verb: str, step: Callable[[Any], Any]
+) -> None:
+    assert refused(write(step(db.from_("users")), verb)).code == "UNFILTERED_WRITE"
+    assert rest.requests == []
+
+
+@pytest.mark.parametrize("verb", ["update", "delete"])
+@pytest.mark.parametrize(
     "step",
     [
         lambda query: query.eq("author.name", "Alice"),
@@ -427,10 +453,11 @@ def test_c062_nothing_need_come_back(
 
 
 @pytest.mark.parametrize("verb", ["insert", "upsert", "update", "delete"])
+@pytest.mark.parametrize("wish", ["everything", "", 5])
 @pytest.mark.parametrize("option", ["returning", "count"])
-def test_c062_other_wishes_are_refused(db: Any, rest: PostgRest, verb: str, option: str) -> None:
+def test_c062_other_wishes_are_refused(db: Any, rest: PostgRest, verb: str, option: str, wish: Any) -> None:
     query = db.from_("users") if verb in ("insert", "upsert") else db.from_("users").eq("id", 8)
-    invalid(rest, getattr(query, verb)(*(() if verb == "delete" else ({"name": "gone"},)), **{option: "everything"}))
+    invalid(rest, getattr(query, verb)(*(() if verb == "delete" else ({"name": "gone"},)), **{option: wish}))
 
 
 def test_c062_single_needs_a_row_to_come_back(db: Any, rest: PostgRest) -> None:

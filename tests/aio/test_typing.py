@@ -20,14 +20,6 @@ ROOT = Path(__file__).parents[2]
 USE = Path(__file__).with_name("typed_use.py")
 MISUSE = Path(__file__).with_name("typed_misuse.py")
 
-# The embedded server is no part of the client's types, and what it stands on takes longest to read.
-CONFIGURATION = """
-[mypy]
-strict = True
-[mypy-selfdb.server.*]
-follow_imports = skip
-"""
-
 
 def lines(path: Path) -> List[str]:
     return path.read_text(encoding="utf-8").splitlines()
@@ -63,9 +55,8 @@ def test_there_is_much_to_refuse() -> None:
     assert len(REFUSED) > 30
 
 
-def test_mypy_agrees(tmp_path: Path) -> None:
-    (tmp_path / "mypy.ini").write_text(CONFIGURATION)
-    done = run(["mypy", "--config-file", str(tmp_path / "mypy.ini"), "--cache-dir", str(tmp_path / "cache")])
+def test_mypy_agrees() -> None:
+    done = run(["mypy", "--strict"])  # as in the other tests of types, so that what one has read is not read again
     found: Set[str] = set()
     elsewhere: List[str] = []
     for line in done.stdout.splitlines():

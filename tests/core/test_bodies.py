@@ -9,6 +9,7 @@ from typing import Any, Callable, Iterator, List
 import pytest
 import urllib3
 
+from selfdb.core.refusals import Refusals
 from selfdb.core.tokens import Tokens
 from selfdb.core.transport import Transport
 from selfdb.core.upload import Upload
@@ -141,6 +142,27 @@ def test_a_401_in_the_middle_says_what_to_do(
     assert renewer.asked == []
     assert len(server.requests) == 1
     reveals_nothing(caught.value)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_401_in_the_middle_is_the_backends_own_where_it_says_so(
+    replies: Callable[..., ReplyServer], connect: Callable[..., Transport], fails: bool
+) -> None:
+    class Own(Refusals):
+        hides_failed_renewal = True
+
+    def refuse(*_: Any) -> Tokens:
+        raise InternalServerError("later", 503)
+
+    server = replies([(401, {}, {"detail": "no more"})])
+    renewer = Renewer()
+    transport = connect(server, renewer=refuse if fails else renewer)
+    transport.refusals = Own()
+    with pytest.raises(AuthenticationError, match="no more") as caught:
+        transport.exchange(sending(once(b"x")))
+    assert caught.value.attempts == 1
+    assert len(server.requests) == 1
+    assert (len(renewer.asked), transport.keeper.current() == FRESH) == ((0, False) if fails else (1, True))
 
 
 def test_a_401_of_a_body_that_can_be_sent_again_is_renewed(

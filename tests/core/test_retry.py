@@ -65,6 +65,44 @@ def test_the_default_random_source_stays_below_the_ceiling() -> None:
     assert len(set(delays)) > 100
 
 
+def test_a_policy_may_draw_from_a_part_of_the_ceiling_and_grow_otherwise() -> None:
+    drawn = [
+        RetryPolicy(base=1.0, cap=100.0, growth=3.0, spread=(0.5, 1.5), random=lambda at=at: at)
+        for at in (0.0, 0.5, 1.0)
+    ]
+    assert [[policy.delay(retry) for retry in range(3)] for policy in drawn] == [
+        [0.5, 1.5, 4.5],
+        [1.0, 3.0, 9.0],
+        [1.5, 4.5, 13.5],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("patience", "asked", "waits"),
+    [
+        pytest.param(None, None, 0.5, id="nobody asked"),
+        pytest.param(60.0, None, 0.5, id="nobody asked one who has patience"),
+        pytest.param(None, 90.0, 90.0, id="followed as it stands"),
+        pytest.param(None, 0.125, 0.125, id="followed as it stands, though shorter"),
+        pytest.param(60.0, 7.0, 7.0, id="followed"),
+        pytest.param(60.0, 90.0, 60.0, id="followed as far as patience goes"),
+        pytest.param(60.0, 0.125, 0.5, id="shorter than our own"),
+    ],
+)
+def test_how_long_a_server_is_waited_for(patience: Optional[float], asked: Optional[float], waits: float) -> None:
+    policy = RetryPolicy(random=lambda: 1.0, patience=patience)
+    assert policy.wait(1, asked) == waits
+
+
+def test_what_is_tried_again_unless_said_otherwise() -> None:
+    policy = RetryPolicy()
+    assert policy.unprocessed == {429}
+    assert policy.statuses == {502, 503, 504}
+    assert policy.methods == {"GET", "HEAD"}
+    assert policy.patience is None
+    assert policy.on_retry is None
+
+
 def test_what_a_client_may_spend() -> None:
     """A hundred retries, or half as many time-outs, before a server that is dead is left alone."""
     assert RetryBudget().left == 500

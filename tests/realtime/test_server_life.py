@@ -191,6 +191,18 @@ def test_the_server_ends_promptly_with_sockets_open(
     stuck.stop()
 
 
+def test_a_server_ends_when_it_is_told_to_not_when_it_next_looks(
+    make_server: Callable[..., Any], backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("selfdb.server.listener._DATE_SECONDS", 3600.0)
+    server = make_server(backend=backend)
+    assert Http(server).get("/system/status").status_code == 200
+    began = time.monotonic()
+    server.stop()
+    # It takes a fiftieth of that; a listener for notices that heard nothing would be given up after five seconds.
+    assert time.monotonic() - began < 4
+
+
 def test_a_join_that_cannot_be_decided_is_answered(
     make_server: Callable[..., Any], connect: Connect, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -72,12 +72,11 @@ class ReplyServer:
         self._errors: List[BaseException] = []
         self._sockets: List[socket.socket] = []
         self._numbers: Dict[Any, int] = {}
+        self._stopping = False
         self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.owner = self
         self._server.tls = tls
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, name="replies", daemon=True
-        )
+        self._thread = threading.Thread(target=self._accept, name="replies", daemon=True)
         self.port: int = self._server.server_address[1]
         self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
         self.api_key = "replies-key"
@@ -103,10 +102,15 @@ class ReplyServer:
 
     def stop(self) -> None:
         """Close everything, then raise what went wrong in the script."""
-        if self._thread.is_alive():
-            self._server.shutdown()
-            self._thread.join(BOUND)
+        self._stopping = True
+        try:
+            # Wakes the thread at once; `serve_forever` would look for its end every so often.
+            self._server.socket.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # not connected: what other systems say to a shutdown of a listener
         self._server.server_close()
+        if self._thread.is_alive():
+            self._thread.join(BOUND)
         with self._lock:
             sockets = list(self._sockets)
         for sock in sockets:
@@ -128,6 +132,17 @@ class ReplyServer:
         except AssertionError:
             if value is None:
                 raise
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                request, address = self._server.get_request()
+            except OSError:
+                return  # stop() closed the listener
+            if self._stopping:
+                request.close()
+                return
+            self._server.process_request(request, address)
 
     # For the handler
 

@@ -52,14 +52,14 @@ class RealtimeClient:
     disconnected, with its channels and their callbacks.
 
     :param calls: of the client.
-    :param target: where the server is; ``/realtime`` is added unless its path says as much.
+    :param target: where the server of events is, if it was named; ``/realtime`` is added unless its path says as much.
     :param dispatcher: calls the callbacks.
     """
 
-    def __init__(self, calls: Calls, target: BaseURL, dispatcher: Dispatcher) -> None:
+    def __init__(self, calls: Calls, target: BaseURL | None, dispatcher: Dispatcher) -> None:
         self._calls = calls
-        self._target = target
-        self._path = "" if target.prefix.endswith(_ENDINGS) else "/realtime"
+        self._target = calls.transport.base if target is None else target
+        self._path = "" if target is not None and target.prefix.endswith(_ENDINGS) else "/realtime"
         self._dispatcher = dispatcher
         self._channels: dict[str, RealtimeChannel] = {}
         renew_after_fork(self)
@@ -255,8 +255,11 @@ class RealtimeClient:
         return resync
 
     def _take_refusal(self, frame: frames.Refused, channel: RealtimeChannel | None) -> None:
+        if channel is None and frame.channel is not None:
+            return  # of one that was left meanwhile
         about = [channel] if channel is not None else [one for one in self._channels.values() if not one._acknowledged]
-        error = AeroDBError(self._calls.redacted(frame.message), None, frame.code)
+        code = None if frame.code is None else self._calls.redacted(frame.code)
+        error = AeroDBError(self._calls.redacted(frame.message), None, code)
         for refused in about:
             if refused._subscribed:
                 refused._acknowledged, refused._last_error = False, error
