@@ -351,6 +351,51 @@ def test_rows_one_after_the_other(path: Path) -> None:
     run(main())
 
 
+def test_a_step_that_is_cancelled_loses_no_row(path: Path) -> None:
+    async def main() -> None:
+        async with declared(path) as db:
+            await db.users.bulk_add([{"age": number} for number in range(1000)])
+            rows, seen = db.users.to_collection().__aiter__(), []
+            for number in range(2000):
+                step = asyncio.ensure_future(rows.__anext__())
+                for _ in range(number % 4):
+                    await asyncio.sleep(0)
+                step.cancel()
+                (row,) = await asyncio.gather(step, return_exceptions=True)
+                if isinstance(row, StopAsyncIteration):
+                    break
+                if isinstance(row, dict):
+                    seen.append(row["age"])
+            seen += [row["age"] async for row in rows]
+            assert seen == list(range(1000))
+            async for row in db.users.filter(lambda row: row["age"] / (row["age"] - 100)):
+                last = row["age"]
+                if last == 50:
+                    break
+            with pytest.raises(ZeroDivisionError):
+                async for row in db.users.filter(lambda row: row["age"] / (row["age"] - 100)):
+                    last = row["age"]
+            assert last < 100
+
+    run(main())
+
+
+def test_rows_that_outlive_their_database(path: Path) -> None:
+    async def main() -> Any:
+        async with declared(path) as db:
+            await db.users.bulk_add([{"age": number} for number in range(500)])
+            rows = db.users.to_collection().__aiter__()
+            assert (await rows.__anext__())["age"] == 0
+        return rows
+
+    rows = run(main())
+    items = rows._blocking._items
+    rows._blocking._items = None
+    if items is not None:
+        items.close()
+    del items, rows
+
+
 def test_a_callback_for_each_row_may_call_the_store(path: Path) -> None:
     async def main() -> None:
         async with declared(path) as db:
