@@ -689,3 +689,25 @@ def test_a_long_line_behind_a_failure_does_not_keep_the_outbox_busy(db: Any) -> 
     assert db.outbox.pending() >= 301
     assert db.outbox.retry(db.outbox.entries()[0].id)
     assert ("update", 1) not in failing.calls
+
+
+def test_c089_a_lease_is_renewed_for_as_long_as_its_hook_runs(make_db: Callable[..., Any]) -> None:
+    timing = Timing(outbox_poll=0.01, retry_first=0.01, lease=0.4, lease_renewal=0.05)
+    one, other = make_db(timing=timing).open(), make_db(timing=timing).open()
+    begun, goes_on = Calls(), threading.Event()
+
+    def push(payload: Dict[str, Any]) -> None:
+        begun(payload["attempt"])
+        assert goes_on.wait(20)
+
+    for database in (one, other):
+        database.users.hook.on_add(push, name="push")
+    one.users.add({})
+    begun.wait(1)
+    first = one.outbox.entries()[0]
+    assert first.attempts == 1
+    time.sleep(1.2)  # three leases
+    assert begun.values == [1]
+    goes_on.set()
+    assert one.outbox.flush(10)
+    assert begun.values == [1]
