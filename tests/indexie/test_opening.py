@@ -330,6 +330,8 @@ def test_closing_before_it_was_ever_open(make_db: Make) -> None:
         {"durability": "none"},
         {"busy_timeout": -1},
         {"busy_timeout": "1"},
+        {"busy_timeout": float("inf")},
+        {"busy_timeout": float("nan")},
         {"busy_timeout": True},
         {"log_retention": 0},
         {"log_retention": 1.5},
