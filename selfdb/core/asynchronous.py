@@ -103,8 +103,9 @@ class Bridge:
             del job  # which leads to the error that leads here
 
     async def steps(self, steps: Waiting[Any]) -> Any:
-        """What ``steps`` come to, waited for on the loop."""
-        self._latest = asyncio.get_running_loop()
+        """What ``steps`` come to, waited for on the loop. Where none runs any more, since it has ended under who calls,
+        the steps learn of that from their first wait."""
+        self._latest = running_loop() or self._latest
         answer: Any = None
         error: BaseException | None = None
         try:

@@ -297,3 +297,17 @@ def test_callbacks_are_given_faces() -> None:
         await db.close()
 
     run(main())
+
+
+def test_a_block_learns_that_its_loop_has_ended() -> None:
+    async def enter(face: Any) -> Any:
+        block = face.holder.block()
+        await block.__aenter__()
+        return block
+
+    face = Face()
+    leaving = run(enter(face)).__aexit__(None, None, None)
+    with pytest.raises(RuntimeError, match="no running event loop"):
+        leaving.send(None)
+    assert face._blocking.log == ["open"]
+    face._bridge.close()

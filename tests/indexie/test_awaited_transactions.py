@@ -474,3 +474,47 @@ def test_both_faces_of_one_file(path: Path) -> None:
     declare.version(1).stores(SCHEMA)
     declare.open().close()
     run(main())
+
+
+@pytest.mark.parametrize("form", ["block", "function", "overlay", "waiting"])
+def test_a_loop_that_ends_under_a_task_leaves_no_lock(path: Path, form: str) -> None:
+    """Nobody tells such a task: its coroutine is closed when it is collected."""
+    db = declared(path, busy_timeout=5.0)
+    loop = asyncio.new_event_loop()
+    inside = asyncio.Event()
+
+    async def body() -> None:
+        await db.users.add({"name": "Ann"})
+        inside.set()
+        await asyncio.sleep(3600)
+
+    async def writes() -> None:
+        if form == "function":
+            await db.transaction("rw", ["users"], body)
+        elif form == "overlay":
+            async with db.users.start_transaction(optimistic=True):
+                await body()
+        else:
+            async with db.transaction("rw", ["users"]):
+                await body()
+
+    async def begun() -> None:
+        await inside.wait()
+
+    tasks = [loop.create_task(writes())]
+    loop.run_until_complete(asyncio.wait_for(begun(), BOUND))
+    if form == "waiting":
+        tasks.append(loop.create_task(writes()))
+        loop.run_until_complete(asyncio.sleep(0.01))
+    loop.close()
+    for task in reversed(tasks):
+        task._log_destroy_pending = False  # type: ignore[attr-defined]  # it is meant to be
+        try:
+            task.get_coro().close()  # type: ignore[union-attr]
+        except RuntimeError as error:
+            assert "loop" in str(error)
+    blocking = db._blocking
+    assert blocking.users.to_array() == []
+    assert blocking.users.add({"name": "Ann"}) in (1, 2)
+    blocking.close()
+    db._bridge.close()
