@@ -361,10 +361,10 @@ def test_i3_a_read_that_begins_in_the_middle_of_a_commit(rows: Any, read: str, m
         reader.start()
         reader.join(0.1)  # it waits for the commit, or it has seen all there is: either is right
 
+    rows.rows.delete(5)
     with rows.rows.start_transaction(optimistic=True) as tx:
+        rows.rows.add({"id": 5, "age": 5})
         rows.rows.to_collection().modify(turn)
-        rows.rows.delete(0)
-        rows.rows.add({"id": 0, "age": 1})
         if moment == "before the commit":
             connection = rows._connections._writer
             commit = connection.commit
@@ -385,6 +385,34 @@ def test_i3_a_read_that_begins_in_the_middle_of_a_commit(rows: Any, read: str, m
 
             publisher.remove = remove_after_reading
         tx.commit()
+    reader.join(10)
+    assert seen == [list(range(6))]
+
+
+@pytest.mark.parametrize("read", sorted(READS))
+def test_i3_a_commit_that_begins_in_the_middle_of_a_read(rows: Any, read: str) -> None:
+    """A read that has its snapshot and not yet the overlays lets no commit pass."""
+    seen: List[Any] = []
+    begun, committed = threading.Event(), threading.Event()
+    base = rows._base
+
+    def slow_base() -> Any:
+        snapshot = base()
+        if threading.current_thread() is reader and not begun.is_set():
+            begun.set()
+            committed.wait(0.2)  # it cannot be, before this read has all that it needs
+        return snapshot
+
+    reader = threading.Thread(target=lambda: seen.append(READS[read](rows.rows)))
+    rows.rows.delete(5)
+    with rows.rows.start_transaction(optimistic=True) as tx:
+        rows.rows.add({"id": 5, "age": 5})
+        rows.rows.to_collection().modify(turn)
+        rows._base = slow_base
+        reader.start()
+        assert begun.wait(10)
+        tx.commit()
+        committed.set()
     reader.join(10)
     assert seen == [list(range(6))]
 
