@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
 from selfdb.indexie import Indexie, use_live_query
 
@@ -63,7 +63,12 @@ def latency(db: Any, commits: int, file: str) -> Dict[str, float]:
         return None if row is None else row["sent"]
 
     with use_live_query(newest) as live:
-        live.subscribe(lambda sent: sent and late.append((time.time() - sent) * 1000), immediate=False)
+
+        def seen(sent: Optional[float]) -> None:
+            if sent is not None:
+                late.append((time.time() - sent) * 1000)
+
+        live.subscribe(seen, immediate=False)
         subprocess.run([sys.executable, __file__, file, "write", str(commits)], check=True)
         live.settle(10)
     cuts = statistics.quantiles(late, n=100)

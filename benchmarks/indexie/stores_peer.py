@@ -12,7 +12,7 @@ import sqlite3
 import sys
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional
 
 Work = Callable[[int], Any]
 Answer = Dict[str, float]
@@ -42,12 +42,23 @@ class Store:
         self.clear()
         self.bulk(count)
 
-    def prepare(self, count: int) -> None:
-        """What is made before the clock runs."""
+    rows: List[Any]
+    """What is to be added."""
+
+    def prepare(self, count: int, first: int = 0) -> None:
+        """Make what is to be added, before the clock runs."""
+        raise NotImplementedError
 
     def bulk(self, count: int) -> None:
         """Rows by the one call that there is for many."""
         raise NotImplementedError
+
+    def batch(self, count: int) -> None:
+        """The same, a hundred at a time, where there are rows already."""
+        rows = self.rows
+        for first in range(0, count, 100):
+            self.rows = rows[first : first + 100]
+            self.bulk(len(self.rows))
 
     def add(self, count: int) -> None:
         """Rows one by one in one transaction."""
@@ -96,23 +107,23 @@ class Ours(Store):
         super().fill(count)
         self.first = self.db.users.first()["id"]
 
-    def prepare(self, count: int) -> None:
-        self.documents = [document(number) for number in range(count)]
+    def prepare(self, count: int, first: int = 0) -> None:
+        self.rows = [document(number) for number in range(first, first + count)]
 
     def bulk(self, count: int) -> None:
-        self.db.users.bulk_add(self.documents)
+        self.db.users.bulk_add(self.rows)
 
     def add(self, count: int) -> None:
         def add_all() -> None:
             add = self.db.users.add
-            for each in self.documents:
+            for each in self.rows:
                 add(each)
 
         self.db.transaction("rw", "users", add_all)
 
     def own(self, count: int) -> None:
         add = self.db.users.add
-        for each in self.documents:
+        for each in self.rows:
             add(each)
 
     def get(self, count: int) -> None:
@@ -156,31 +167,30 @@ class Raw(Store):
     def clear(self) -> None:
         self.raw.execute("DELETE FROM s1")
 
-    def prepare(self, count: int) -> None:
-        self.values: List[Tuple[Any, ...]] = []
-        for number in range(count):
+    def prepare(self, count: int, first: int = 0) -> None:
+        self.rows: List[Any] = []
+        for number in range(first, first + count):
             row = {**document(number), "id": number + 1}
             text = json.dumps(row, ensure_ascii=False, separators=(",", ":"))
-            self.values.append(
+            self.rows.append(
                 (number + 1, 1, text, b"0" + row["name"].encode(), b"0" + row["email"].encode(), row["age"])
             )
-        self.emails = [values[4] for values in self.values]
 
     def bulk(self, count: int) -> None:
         self.raw.execute("BEGIN IMMEDIATE")
-        self.raw.executemany(self.INSERT, self.values)
+        self.raw.executemany(self.INSERT, self.rows)
         self.raw.execute("COMMIT")
 
     def add(self, count: int) -> None:
         execute = self.raw.execute
         execute("BEGIN IMMEDIATE")
-        for values in self.values:
+        for values in self.rows:
             execute(self.INSERT, values)
         execute("COMMIT")
 
     def own(self, count: int) -> None:
         execute = self.raw.execute
-        for values in self.values:
+        for values in self.rows:
             execute("BEGIN IMMEDIATE")
             execute(self.INSERT, values)
             execute("COMMIT")
@@ -220,14 +230,14 @@ class TinyDB(Store):
     def clear(self) -> None:
         self.db.truncate()
 
-    def prepare(self, count: int) -> None:
-        self.documents = [document(number) for number in range(count)]
+    def prepare(self, count: int, first: int = 0) -> None:
+        self.rows = [document(number) for number in range(first, first + count)]
 
     def bulk(self, count: int) -> None:
-        self.db.insert_multiple(self.documents)
+        self.db.insert_multiple(self.rows)
 
     def own(self, count: int) -> None:
-        for each in self.documents:
+        for each in self.rows:
             self.db.insert(each)
 
     def get(self, count: int) -> None:
@@ -272,19 +282,19 @@ class SqliteUtils(Store):
         super().fill(count)
         self.first = next(iter(self.users.rows))["id"]
 
-    def prepare(self, count: int) -> None:
-        self.documents = [document(number) for number in range(count)]
+    def prepare(self, count: int, first: int = 0) -> None:
+        self.rows = [document(number) for number in range(first, first + count)]
 
     def bulk(self, count: int) -> None:
-        self.users.insert_all(self.documents)
+        self.users.insert_all(self.rows)
 
     def add(self, count: int) -> None:
         with self.db.conn:
-            for each in self.documents:
+            for each in self.rows:
                 self.users.insert(each)
 
     def own(self, count: int) -> None:
-        for each in self.documents:
+        for each in self.rows:
             self.users.insert(each)
 
     def get(self, count: int) -> None:
@@ -331,21 +341,21 @@ class Peewee(Store):
         super().fill(count)
         self.first = self.model.select().order_by(self.model.id).first().id
 
-    def prepare(self, count: int) -> None:
-        self.documents = [document(number) for number in range(count)]
+    def prepare(self, count: int, first: int = 0) -> None:
+        self.rows = [document(number) for number in range(first, first + count)]
 
     def bulk(self, count: int) -> None:
         with self.db.atomic():
             for start in range(0, count, 100):
-                self.model.insert_many(self.documents[start : start + 100]).execute()
+                self.model.insert_many(self.rows[start : start + 100]).execute()
 
     def add(self, count: int) -> None:
         with self.db.atomic():
-            for each in self.documents:
+            for each in self.rows:
                 self.model.create(**each)
 
     def own(self, count: int) -> None:
-        for each in self.documents:
+        for each in self.rows:
             self.model.create(**each)
 
     def get(self, count: int) -> None:
@@ -379,7 +389,7 @@ STORES: Dict[str, Callable[[Path], Store]] = {
 
 def answer(store: Store, question: str, times: int) -> Optional[Answer]:
     """Seconds for one of ``times``; ``None`` for what the store has no way of doing."""
-    if getattr(type(store), question) is getattr(Store, question):
+    if getattr(type(store), question) is getattr(Store, question) and question != "batch":
         return None
     if question in ("add", "bulk", "own"):
         store.clear()
@@ -387,6 +397,8 @@ def answer(store: Store, question: str, times: int) -> Optional[Answer]:
     else:
         store.prepare(ROWS)
         store.fill(ROWS)
+        if question == "batch":
+            store.prepare(times, ROWS)
     gc.collect()
     wall, cpu = time.perf_counter(), time.process_time()
     getattr(store, question)(times)

@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Mappi
 from typing import Any, Generic, TypeVar, cast
 
 from .call import CallAbandoned, shielded
-from .executor import IDLE_SECONDS, Executor
+from .executor import Executor
 from .forks import renew_after_fork
 from .loops import LoopCallback, LoopSource, running_loop
 from .marks import Mark, inner_names, mark_of
@@ -34,10 +34,10 @@ ItemT = TypeVar("ItemT")
 class Bridge:
     """What all faces of one client share: its executors, one a loop, and the faces that there are. For any thread.
 
-    :param idle: seconds after which a thread goes that has nothing to do.
+    :param idle: seconds after which a thread goes that has nothing to do; half a minute by default.
     """
 
-    def __init__(self, idle: float = IDLE_SECONDS) -> None:
+    def __init__(self, idle: float | None = None) -> None:
         self._idle = idle
         self.root: Any = None
         """The client that ends the executors with itself."""
@@ -103,8 +103,9 @@ class Bridge:
             del job  # which leads to the error that leads here
 
     async def steps(self, steps: Waiting[Any]) -> Any:
-        """What ``steps`` come to, waited for on the loop."""
-        self._latest = asyncio.get_running_loop()
+        """What ``steps`` come to, waited for on the loop. Where none runs any more, since it has ended under who calls,
+        the steps learn of that from their first wait."""
+        self._latest = running_loop() or self._latest
         answer: Any = None
         error: BaseException | None = None
         try:

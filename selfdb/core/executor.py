@@ -124,16 +124,16 @@ class Job(Call):
 
 
 class Executor:
-    """At most 64 daemon threads, started as they are needed, and gone after ``idle`` seconds without work. ``submit``
-    belongs to the loop, ``close`` to anybody.
+    """At most 64 daemon threads, started as they are needed, and gone after ``idle`` seconds without work (by default
+    `IDLE_SECONDS`). ``submit`` belongs to the loop, ``close`` to anybody.
 
     The standard executor is not used: the interpreter's exit waits for its threads, and each of its results wakes
     the loop by itself.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, idle: float = IDLE_SECONDS) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, idle: float | None = None) -> None:
         self.loop = loop
-        self._idle = idle
+        self._idle = IDLE_SECONDS if idle is None else idle
         self._done: deque[Job] = deque()
         self._waking = False
         self._places: Places[Job] = Places(PLACES, self._start)

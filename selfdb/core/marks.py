@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar, overload
 
-__all__ = ["Mark", "blocking", "inner", "inner_names", "mark_of", "passing"]
+__all__ = ["Mark", "blocking", "inner", "inner_names", "mark_of", "passing", "set_steps"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -170,7 +170,7 @@ def _add_at_once(
                 rows[place] = mutations.numbered(store, row, number)
                 number += 1
             elif type(row.key) is not bytes and row.key >= number:  # type: ignore[operator]
-                number = floor(min(row.key, LAST_GENERATED)) + 1  # type: ignore[type-var, arg-type]
+                number = floor(min(row.key, LAST_GENERATED)) + 1  # type: ignore[arg-type]
         insert_many(store, rows)
         sink.saw_key(store, number - 1)
     else:

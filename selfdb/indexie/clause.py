@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Generic, List, Tuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Tuple, TypeVar
 
 from ..core.marks import blocking
 from . import keys
@@ -11,7 +11,7 @@ from .collection import Collection
 from .errors import DataError, InvalidArgumentError
 from .markers import MAX_KEY, MIN_KEY
 from .plan import Branch, Query, Source, exactly
-from .ranges import EMPTY, EVERYTHING, Range, complement, intersection, union
+from .ranges import EMPTY, Range, complement, union
 
 if TYPE_CHECKING:
     from .table import Table
@@ -48,7 +48,7 @@ class WhereClause(Generic[T]):
 
     def not_equal(self, value: Any) -> Collection[T]:
         """Rows that are in the index under another key; a row without one is not."""
-        return self._chosen(self._others([self._only(value)]))
+        return self._chosen(complement([self._only(value)]))
 
     def above(self, value: Any) -> Collection[T]:
         """Rows whose index key is greater than ``value``."""
@@ -88,7 +88,7 @@ class WhereClause(Generic[T]):
 
     def none_of(self, *values: Any) -> Collection[T]:
         """Rows that are in the index under none of the values, which may be given as one list too."""
-        return self._chosen(self._others(list(map(self._only, _listed(values)))))
+        return self._chosen(complement(map(self._only, _listed(values))))
 
     def _chosen(self, ranges: Sequence[Range]) -> Collection[T]:
         return self._collection(tuple([each for each in ranges if not each.empty]))
@@ -137,10 +137,6 @@ class WhereClause(Generic[T]):
         if leading == 1:
             return keys.leading_prefix((), prefix)
         raise DataError(f"the keys of {self._source.path!r} are lists, and no string begins them", key=prefix)
-
-    def _others(self, without: List[Range]) -> List[Range]:
-        bounds = EVERYTHING if not self._source.leading else keys.ARRAYS
-        return intersection(complement(without), bounds)
 
     def _check_parts(self, value: Any, *, exact: bool) -> None:
         leading = self._source.leading

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+from collections import deque
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Generic, List, Optional, Tuple, TypeVar
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Deque, Generic, List, Optional, Tuple, TypeVar, cast
 
-from ..core.marks import blocking, inner
+from ..core.marks import blocking, inner, set_steps
+from ..core.waits import END, Waiting, work
 from . import bulk, evaluation
 from .changes import Changes, check
 from .errors import InvalidArgumentError
@@ -30,6 +34,9 @@ __all__ = ["Collection", "Found"]
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+AHEAD = 64
+"""Rows that are read at a time for an event loop."""
 
 
 class Collection(Generic[T]):
@@ -139,7 +146,7 @@ class Collection(Generic[T]):
         """The first row, or ``None``."""
         texts = self._texts(1)
         if texts is not None:
-            return load(texts[0]) if texts else None  # type: ignore[no-any-return]
+            return load(texts[0]) if texts else None
 
         def first(view: View, store: StoreSpec, query: Query) -> Optional[T]:
             for item in evaluation.found(view, store, query):
@@ -267,6 +274,8 @@ class Found(Generic[T]):
         self._context: Any = None
         self._items: Optional[Iterator[Item]] = None
         self._over = False
+        self._ahead: Deque[T] = deque()
+        self._reading = threading.Lock()
 
     def __iter__(self) -> Self:
         return self
@@ -294,6 +303,8 @@ class Found(Generic[T]):
     @blocking
     def __next__(self) -> T:
         """The next row."""
+        if self._ahead:
+            return self._ahead.popleft()
         try:
             for item in self.items():
                 return item.document  # type: ignore[no-any-return]
@@ -302,6 +313,24 @@ class Found(Generic[T]):
             raise
         self.close()
         raise StopIteration
+
+    def _steps(self) -> Waiting[T]:
+        """The same on an event loop: many rows for one way to a thread and back."""
+        while not self._ahead and not self._over:
+            yield from work(self._read_ahead)
+        return self._ahead.popleft() if self._ahead else cast(T, END)
+
+    def _read_ahead(self) -> None:
+        with self._reading:  # a step that was cancelled may be reading still; its rows are kept for the next one
+            if self._ahead:
+                return
+            try:
+                self._ahead.extend([item.document for item in islice(self.items(), AHEAD)])
+            except BaseException:
+                self.close()
+                raise
+            if not self._ahead:
+                self.close()
 
     @blocking(closes=True)
     def close(self) -> None:
@@ -323,6 +352,9 @@ class Found(Generic[T]):
     def __del__(self) -> None:
         if self._context is not None:
             self.close()
+
+
+set_steps(Found.__next__, Found._steps, opens=False, asks=())
 
 
 def _callable(function: Any, name: str) -> None:

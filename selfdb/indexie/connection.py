@@ -212,7 +212,10 @@ class Connection:
 
     def _put_away(self) -> None:
         raw, self._raw = self._raw, None
+        cursor, self._cursor = self._cursor, None
         if raw is not None:
+            if cursor is not None:
+                cursor.close()  # with a statement left in it SQLite would keep the file open
             raw.close()
 
     def close(self) -> None:
@@ -236,19 +239,21 @@ class Connection:
         it, since this thread was in the middle of something, gets nothing done with it.
         """
         raw, self._raw = self._raw, None
+        cursor, self._cursor = self._cursor, None
         self.lock = threading.RLock()
         self._closed = True
         if raw is None:
             return
         _immortalise(raw)
+        _immortalise(cursor)
         raw.interrupt()
         if self.holder == threading.get_ident():
             # Another thread may have been within SQLite at that moment: its mutex is never released here.
             raw.set_authorizer(lambda *_: sqlite3.SQLITE_DENY)
 
 
-def _immortalise(raw: Any) -> None:
+def _immortalise(thing: Any) -> None:
     """Have no garbage collection close it, not even that at the end of the process."""
     import ctypes
 
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(raw))
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))

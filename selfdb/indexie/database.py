@@ -101,8 +101,8 @@ class Indexie(Services):
     ) -> None:
         if durability not in ("relaxed", "strict"):
             raise InvalidArgumentError(f"durability is 'relaxed' or 'strict', not {durability!r}")
-        if isinstance(busy_timeout, bool) or not isinstance(busy_timeout, (int, float)) or not busy_timeout >= 0:
-            raise InvalidArgumentError(f"busy_timeout is a number of seconds, not {busy_timeout!r}")
+        if isinstance(busy_timeout, bool) or not isinstance(busy_timeout, (int, float)) or not 0 <= busy_timeout <= 1e6:
+            raise InvalidArgumentError(f"busy_timeout is a number of seconds up to a million, not {busy_timeout!r}")
         if isinstance(log_retention, bool) or not isinstance(log_retention, int) or log_retention < 1:
             raise InvalidArgumentError(f"log_retention is an int above 0, not {log_retention!r}")
         timing = timing or Timing()
@@ -487,8 +487,7 @@ class Indexie(Services):
     @blocking
     def integrity_check(self) -> List[str]:
         """What is wrong with the file, its indexes or what they hold of the rows; empty when all is well."""
-        with self._view(()) as _:
-            self._opened()
+        self._opened()
         return maintenance.integrity(self)
 
     @blocking

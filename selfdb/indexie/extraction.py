@@ -96,7 +96,7 @@ class Extractor:
                 if name is None:
                     found.append(extract(document))
                     continue
-                value = document.get(name)
+                value: Any = document.get(name)
                 kind = type(value)
                 # What most fields hold, without a call for it.
                 if kind is str:

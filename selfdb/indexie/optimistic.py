@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, List, NamedTuple, Optional, Tuple, TypeVa
 
 from ..core.marks import blocking
 from ..core.strand import Strand
-from ..core.waits import Waiting, waiting, work
+from ..core.waits import Waiting, waiting
 from .errors import (
     InvalidArgumentError,
     NotInScopeError,
@@ -26,7 +26,7 @@ from .merge import OverlayRow
 from .overlay import Draft, Overlay
 from .ports import Sink, View
 from .publish import Others
-from .scope import PASS, Scope, current
+from .scope import PASS, Scope, current, surely
 from .settle import Edits, Settlement, settle
 from .snapshot import Reading
 from .specs import EncodedKey, StoreSpec
@@ -149,7 +149,7 @@ class OverlayTransaction(Scope):
         """Roll back, unless it was committed."""
         if self._state == "active":
             self.leave()
-            yield from work(self._end, shield=True)
+            yield from surely(self._end, self._end)
 
     # What it is for
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from . import merge
@@ -316,26 +316,9 @@ class Draft:
         """One row was changed by a write that is not silent."""
         self._effects.append(Operation(str(uuid.uuid4()), effect, self._now()))
 
-    @contextmanager
-    def savepoint(self) -> Iterator[None]:
-        """Undo everything of its block when the block raises."""
-        mark = len(self._journal), len(self._effects)
-        told = self.log.mark()
-        try:
-            yield
-        except BaseException:
-            self._undo(*mark)
-            self.log.back_to(told)
-            raise
-
-    def _undo(self, changes: int, effects: int) -> None:
-        while len(self._journal) > changes:
-            where, key, value = self._journal.pop()
-            if value is _ABSENT:
-                del where[key]
-            else:
-                where[key] = value
-        del self._effects[effects:]
+    def savepoint(self) -> AbstractContextManager[None]:
+        """Nothing of its own: a draft is one call's, and a call that raises is undone by :meth:`discard`."""
+        return nullcontext()
 
     # How it ends
 
@@ -351,7 +334,12 @@ class Draft:
 
     def discard(self) -> None:
         """Leave the overlay as it was."""
-        self._undo(0, 0)
+        while self._journal:
+            where, key, value = self._journal.pop()
+            if value is _ABSENT:
+                del where[key]
+            else:
+                where[key] = value
 
 
 def _each(keys: IndexKeys, place: int) -> Sequence[EncodedKey]:

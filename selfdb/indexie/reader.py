@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
 from .ports import Entry, Row
@@ -106,7 +107,8 @@ class Reader:
         except sqlite3.Error as error:
             raise self.connection.failed(error) from error
         finally:
-            cursor.close()
+            with suppress(sqlite3.ProgrammingError):  # the database was closed before whoever iterates let go
+                cursor.close()
 
     def _walk_all(self, statements: List[Any], limit: Optional[int], offset: int) -> Iterator[Entry]:
         if not statements:

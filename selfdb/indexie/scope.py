@@ -10,10 +10,11 @@ from typing import Any, Optional, TypeVar
 from ..core.call import carry
 from ..core.marks import inner
 from ..core.strand import Strand
+from ..core.waits import Waiting, work
 from .ports import Sink, View
 from .specs import StoreSpec
 
-__all__ = ["PASS", "Scope", "current"]
+__all__ = ["PASS", "Scope", "current", "surely"]
 
 T = TypeVar("T")
 
@@ -87,6 +88,19 @@ class Scope:
         :raises NotInScopeError: when the scope does not cover one of the stores.
         """
         return None
+
+
+def surely(do: Callable[[], object], undo: Callable[[], object]) -> Waiting[None]:
+    """Do ``do``, which may block, though nobody waits for it any more.
+
+    Where that cannot be, since the event loop has ended under whoever is in the scope, ``undo`` is called here: nobody
+    else will, and others wait for the lock.
+    """
+    try:
+        yield from work(do, shield=True)
+    except (RuntimeError, GeneratorExit):
+        undo()
+        raise
 
 
 def _alive(scope: Optional[Scope]) -> Optional[Scope]:

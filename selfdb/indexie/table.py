@@ -236,17 +236,18 @@ class Table(Generic[T]):
         :raises SchemaError: when no path of the criteria is indexed.
         """
         if type(key_or_criteria) is dict or isinstance(key_or_criteria, Mapping):
-            return self.where(key_or_criteria).first()
+            found: Optional[T] = self.where(key_or_criteria).first()
+            return found
         key = encode(key_or_criteria)
         reader = self._fast()
         if reader is not None:
             texts = reader.texts_of(self._name, key)
             if texts is not None:
-                return load(texts[0]) if texts else None  # type: ignore[no-any-return]
+                return load(texts[0]) if texts else None
         store = self._store()
         with self._db._view((store,)) as view:
             row = view.get(store, key)
-        return None if row is None else load(row.text)  # type: ignore[no-any-return]
+        return None if row is None else load(row.text)
 
     @blocking(sources=("keys",))
     def bulk_get(self, keys: Iterable[Any]) -> List[Optional[T]]:

@@ -212,11 +212,9 @@ class LiveRun(Scope):
                 if not self.active:
                     raise InvalidStateError("this run of a live query is over; what it reads has to be read in it")
                 self._begin(self.database)
-                epoch = self.database._publisher.epoch
                 self._base = self.database._snapshot()
                 self._view = TrackingView(self._base, self.reads)
-                # What was visible before is in it, whether or not an overlay was left to look for.
-                self.seq, self.epoch = self._view.seq, max(epoch, self._view.epoch)
+                self.seq, self.epoch = self._view.seq, self._view.epoch
             return self._view
 
     def finish(self) -> None:

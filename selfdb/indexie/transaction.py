@@ -22,7 +22,7 @@ from .errors import (
 )
 from .ports import Sink, View
 from .reader import Reader
-from .scope import Scope, current
+from .scope import Scope, current, surely
 from .specs import StoreSpec
 from .table import Table
 from .upgrade import Upgrading
@@ -363,16 +363,16 @@ class Transaction(Scope):
             self.rollback()
             raise
         except BaseException:
-            yield from work(self.rollback, shield=True)
+            yield from surely(self.rollback, self.rollback)
             raise
         self.enter()
 
     def _ended(self, error: Optional[BaseException]) -> Waiting[None]:
         self.leave()
         if error is None and not self._aborted:
-            yield from work(self.commit, shield=True)
+            yield from surely(self.commit, self.rollback)
             return
-        yield from work(self.rollback, shield=True)
+        yield from surely(self.rollback, self.rollback)
         if error is None:
             raise AbortError("the transaction was aborted")
 

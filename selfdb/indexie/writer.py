@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import floor
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Dict, FrozenSet, List, NamedTuple, Optional, Tuple
 
 from . import log
@@ -34,12 +35,12 @@ _logger = logging.getLogger("selfdb.indexie")
 _GENERATORS = "\0generators"
 
 
-def _generators(schema: Schema, text: str) -> Dict[int, int]:
+def _generators(schema: Schema, text: str) -> Mapping[int, int]:
     """The next keys by the stores' numbers, as the newest row of the log tells them."""
     # Mostly it is what this process has written there last.
-    known = schema.cache.get(_GENERATORS)
+    known: Optional[Tuple[str, Mapping[int, int]]] = schema.cache.get(_GENERATORS)
     if known is not None and known[0] == text:
-        return dict(known[1])
+        return known[1]
     return {int(number): key for number, key in json.loads(text).items()}
 
 
@@ -62,29 +63,31 @@ class Writer:
     :ivar on_commit: called once it is committed.
     """
 
+    # One is made for each call that writes: what most of them leave as it is stands here.
+    explicit = False
+    listening: Any = None
+    seq = 0
+    active = False
+    _total = 0
+    _hooks = 0
+    _generators: Mapping[int, int] = MappingProxyType({})
+    _generators_text = ""
+    _generating = False
+    _torn = False
+    _reading: Optional[Reader] = None
+    _wanted: FrozenSet[Tuple[str, str]] = frozenset()
+
     def __init__(
         self, database: Any, schema: Schema, *, silent: bool = False, connection: Optional[Connection] = None
     ) -> None:
         self.database = database
         self.schema = schema
-        self.explicit = False
         self.effects: List[Effect] = []
         self.on_commit: List[Callable[[], object]] = []
-        self.listening: Any = None
-        self.seq = 0
-        self.active = False
         self.changes = log.ChangeSet()
         self._rows = schema.cache
         self._silent = silent
         self._given = connection is not None
-        self._total = 0
-        self._hooks = 0
-        self._generators: Dict[int, int] = {}
-        self._generators_text = ""
-        self._generating = False
-        self._torn = False
-        self._reading: Optional[Reader] = None
-        self._wanted: FrozenSet[Tuple[str, str]] = frozenset()
         if connection is not None:
             self._attach(connection)
             self._start()
@@ -258,8 +261,10 @@ class Writer:
         if number >= self._generators.get(store.number, 1):
             if type(number) is not int or number > LAST_GENERATED:
                 number = floor(min(number, LAST_GENERATED))
-            self._generators[store.number] = number + 1
-            self._generating = True
+            if not self._generating:
+                self._generators = dict(self._generators)
+                self._generating = True
+            self._generators[store.number] = number + 1  # type: ignore[index]
 
     # Writing
 

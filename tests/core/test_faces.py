@@ -14,7 +14,7 @@ import pytest
 from selfdb.core.asynchronous import awaitable
 from selfdb.core.call import carry
 from selfdb.core.loops import LoopCallback
-from selfdb.core.marks import blocking, passing
+from selfdb.core.marks import blocking, inner, inner_names, passing
 from selfdb.core.waits import Waiting, ask, waiting, work
 from tests.core.kit import BOUND
 
@@ -297,3 +297,58 @@ def test_callbacks_are_given_faces() -> None:
         await db.close()
 
     run(main())
+
+
+def test_a_block_learns_that_its_loop_has_ended() -> None:
+    async def enter(face: Any) -> Any:
+        block = face.holder.block()
+        await block.__aenter__()
+        return block
+
+    face = Face()
+    leaving = run(enter(face)).__aexit__(None, None, None)
+    with pytest.raises(RuntimeError, match="no running event loop"):
+        leaving.send(None)
+    assert face._blocking.log == ["open"]
+    face._bridge.close()
+
+
+@inner
+class Parts:
+    """What the package alone knows of those that derive from it."""
+
+    hidden: int
+    kind = "part"
+
+    def __init__(self) -> None:
+        self.hidden = 1
+        self.shown = 2
+
+    def work(self) -> None:
+        raise AssertionError("only the package calls it")
+
+
+class Whole(Parts):
+    def name(self) -> str:
+        return f"{self.kind} {self.hidden}"
+
+    @blocking
+    def ask(self) -> int:
+        return self.hidden
+
+
+def test_what_a_base_has_for_the_package_alone_is_not_on_the_face() -> None:
+    async def main() -> None:
+        whole = awaitable(Whole)()
+        assert (whole.shown, whole.name(), await whole.ask()) == (2, "part 1", 1)
+        for name in ("hidden", "kind", "work"):
+            assert name not in dir(whole)
+            with pytest.raises(AttributeError, match=name):
+                getattr(whole, name)
+        whole._bridge.close()
+
+    run(main())
+    assert inner_names(Whole) == {"hidden", "kind", "work"}
+    assert inner_names(Client) == frozenset()
+    with pytest.raises(TypeError, match="no blocking methods"):
+        awaitable(Parts)

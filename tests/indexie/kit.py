@@ -62,3 +62,17 @@ def feeding() -> bool:
 
 def names(rows: List[Any]) -> List[Any]:
     return [row.get("name") for row in rows]
+
+
+def settled(query: Any) -> int:
+    """The version of a live query that shows all that was committed."""
+    assert query.settle(SOON)
+    return int(query.version)
+
+
+def elsewhere(do: Callable[[], Any]) -> None:
+    """Do it on another thread, and wait for its end."""
+    thread = threading.Thread(target=do)
+    thread.start()
+    thread.join(60)
+    assert not thread.is_alive()

@@ -351,6 +351,51 @@ def test_rows_one_after_the_other(path: Path) -> None:
     run(main())
 
 
+def test_a_step_that_is_cancelled_loses_no_row(path: Path) -> None:
+    async def main() -> None:
+        async with declared(path) as db:
+            await db.users.bulk_add([{"age": number} for number in range(1000)])
+            rows, seen = db.users.to_collection().__aiter__(), []
+            for number in range(2000):
+                step = asyncio.ensure_future(rows.__anext__())
+                for _ in range(number % 4):
+                    await asyncio.sleep(0)
+                step.cancel()
+                (row,) = await asyncio.gather(step, return_exceptions=True)
+                if isinstance(row, StopAsyncIteration):
+                    break
+                if isinstance(row, dict):
+                    seen.append(row["age"])
+            seen += [row["age"] async for row in rows]
+            assert seen == list(range(1000))
+            async for row in db.users.filter(lambda row: row["age"] / (row["age"] - 100)):
+                last = row["age"]
+                if last == 50:
+                    break
+            with pytest.raises(ZeroDivisionError):
+                async for row in db.users.filter(lambda row: row["age"] / (row["age"] - 100)):
+                    last = row["age"]
+            assert last < 100
+
+    run(main())
+
+
+def test_rows_that_outlive_their_database(path: Path) -> None:
+    async def main() -> Any:
+        async with declared(path) as db:
+            await db.users.bulk_add([{"age": number} for number in range(500)])
+            rows = db.users.to_collection().__aiter__()
+            assert (await rows.__anext__())["age"] == 0
+        return rows
+
+    rows = run(main())
+    items = rows._blocking._items
+    rows._blocking._items = None
+    if items is not None:
+        items.close()
+    del items, rows
+
+
 def test_a_callback_for_each_row_may_call_the_store(path: Path) -> None:
     async def main() -> None:
         async with declared(path) as db:
@@ -429,3 +474,47 @@ def test_both_faces_of_one_file(path: Path) -> None:
     declare.version(1).stores(SCHEMA)
     declare.open().close()
     run(main())
+
+
+@pytest.mark.parametrize("form", ["block", "function", "overlay", "waiting"])
+def test_a_loop_that_ends_under_a_task_leaves_no_lock(path: Path, form: str) -> None:
+    """Nobody tells such a task: its coroutine is closed when it is collected."""
+    db = declared(path, busy_timeout=5.0)
+    loop = asyncio.new_event_loop()
+    inside = asyncio.Event()
+
+    async def body() -> None:
+        await db.users.add({"name": "Ann"})
+        inside.set()
+        await asyncio.sleep(3600)
+
+    async def writes() -> None:
+        if form == "function":
+            await db.transaction("rw", ["users"], body)
+        elif form == "overlay":
+            async with db.users.start_transaction(optimistic=True):
+                await body()
+        else:
+            async with db.transaction("rw", ["users"]):
+                await body()
+
+    async def begun() -> None:
+        await inside.wait()
+
+    tasks = [loop.create_task(writes())]
+    loop.run_until_complete(asyncio.wait_for(begun(), BOUND))
+    if form == "waiting":
+        tasks.append(loop.create_task(writes()))
+        loop.run_until_complete(asyncio.sleep(0.01))
+    loop.close()
+    for task in reversed(tasks):
+        task._log_destroy_pending = False  # type: ignore[attr-defined]  # it is meant to be
+        try:
+            task.get_coro().close()  # type: ignore[union-attr]
+        except RuntimeError as error:
+            assert "loop" in str(error)
+    blocking = db._blocking
+    assert blocking.users.to_array() == []
+    assert blocking.users.add({"name": "Ann"}) in (1, 2)
+    blocking.close()
+    db._bridge.close()

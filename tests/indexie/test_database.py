@@ -212,7 +212,7 @@ def test_threads_that_end_leave_no_connections(make_db: Make, path: Path) -> Non
         count = 0
         for each in os.listdir("/proc/self/fd"):
             try:
-                count += path.name in os.readlink(f"/proc/self/fd/{each}")
+                count += str(path) in os.readlink(f"/proc/self/fd/{each}")
             except OSError:
                 continue  # the listing's own
         return count

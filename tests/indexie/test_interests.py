@@ -65,7 +65,8 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=soak.amount("SELFDB_IX_INTERESTS", here=150, long=5000), deadline=None)
+@pytest.mark.timeout(3600 if soak.LONG else 120)
+@settings(max_examples=soak.amount("SELFDB_IX_INTERESTS", here=80, long=2000), deadline=None)
 @given(steps)
 def test_those_concerned_are_those_whose_reads_were_touched(done: List[Tuple[str, int, Any]]) -> None:
     interests: Interests[int] = Interests()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule, run_state_machine_as_test
 
@@ -258,6 +258,8 @@ def test_no_change_is_missed_and_an_unrelated_one_runs_nothing(shared_peer: Peer
             max_examples=soak.amount("SELFDB_IX_ANY_WRITES", here=12, long=600),
             stateful_step_count=25,
             deadline=None,
+            # Each step waits for threads and a process: to look for a shorter life would take longer than a test may.
+            phases=(Phase.explicit, Phase.reuse, Phase.generate),
             suppress_health_check=list(HealthCheck),
         ),
     )

@@ -9,14 +9,8 @@ import pytest
 
 from selfdb.indexie import HookError, LiveQuery, use_live_query
 from tests import soak
-from tests.indexie.kit import SOON, Calls, Counted, names
-
-
-def elsewhere(do: Any) -> None:
-    thread = threading.Thread(target=do)
-    thread.start()
-    thread.join(SOON)
-    assert not thread.is_alive()
+from tests.indexie.conftest import SCHEMA
+from tests.indexie.kit import SOON, Calls, Counted, elsewhere, names
 
 
 class TestOptimistic:
@@ -80,7 +74,7 @@ class TestOptimistic:
             "from selfdb.indexie import Indexie, use_live_query\n"
             "db = Indexie(path)\ndb.version(1).stores({'users': stores['users']})\n"
             "query = use_live_query(lambda: [row['name'] for row in db.users.to_array()])",
-            stores=_stores(),
+            stores=SCHEMA,
         )
         with db.users.start_transaction(optimistic=True) as transaction:
             db.users.add({"name": "Bob"})
@@ -137,6 +131,7 @@ class TestStandard:
             assert use_live_query(lambda: db.users.count()).value == 0
 
 
+@pytest.mark.timeout(3600 if soak.LONG else 120)
 def test_a_row_that_becomes_real_is_never_seen_twice_nor_missing(db: Any) -> None:
     """Each value is checked: rows of committed overlays stay in sight from their first showing on."""
     chance = soak.chance("overlays that are shown")
@@ -180,9 +175,3 @@ def test_a_row_that_becomes_real_is_never_seen_twice_nor_missing(db: Any) -> Non
         assert sorted(row["note"] for row in query.value) == kept
         assert query.error is None
     assert wrong == []
-
-
-def _stores() -> Any:
-    from tests.indexie.conftest import SCHEMA
-
-    return SCHEMA

@@ -28,7 +28,7 @@ db.open()
 
 @pytest.mark.parametrize("processes", [4, 8])
 def test_c070_processes_that_add_at_once(make_db: Make, peer: Peers, processes: int) -> None:
-    each = soak.amount("SELFDB_IX_ADDS", here=400, long=3000)
+    each = soak.amount("SELFDB_IX_ADDS", here=250, long=3000)
     db = make_db().open()
     peers = [peer() for _ in range(processes)]
     for number, one in enumerate(peers):

@@ -26,6 +26,7 @@ from selfdb.indexie import (
     TransactionInactiveError,
     use_live_query,
 )
+from selfdb.indexie.log import ChangeSet
 from tests import soak
 
 SCHEMA = {"users": "++id, &email, age", "logs": "++id, *tags", "other": "id"}
@@ -445,6 +446,41 @@ def test_a_callback_that_fails_undoes_nothing(db: Any) -> None:
             tx.on_commit(5)
         db.users.add({})
     assert (db.users.count(), db.logs.count()) == (1, 1)
+
+
+@pytest.mark.parametrize("write", ["add", "update", "delete", "clear"])
+def test_c074_a_write_that_was_broken_off_in_its_middle_is_never_committed(
+    db: Any, monkeypatch: pytest.MonkeyPatch, write: str
+) -> None:
+    db.logs.add({"id": 1, "tags": ["a"]})
+    calls = {
+        "add": lambda: db.logs.add({"tags": ["b"]}),
+        "update": lambda: db.logs.update(1, {"tags": ["b"]}),
+        "delete": lambda: db.logs.delete(1),
+        "clear": lambda: db.logs.clear(),
+    }
+
+    def interrupt(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(TransactionInactiveError), db.transaction("rw", ["users", "logs"]):
+        db.users.add({})
+        with monkeypatch.context() as patch:
+            patch.setattr(ChangeSet, "record", interrupt)
+            patch.setattr(ChangeSet, "whole", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                calls[write]()
+    assert (db.users.count(), db.logs.to_array()) == (0, [{"id": 1, "tags": ["a"]}])
+    assert db.integrity_check() == []
+    # In a block of its own it is undone, and what is around goes on.
+    with db.transaction("rw", ["users", "logs"]):
+        db.users.add({})
+        with monkeypatch.context() as patch:
+            patch.setattr(ChangeSet, "record", interrupt)
+            patch.setattr(ChangeSet, "whole", interrupt)
+            with pytest.raises(KeyboardInterrupt), db.transaction("rw", "logs"):
+                calls[write]()
+    assert (db.users.count(), db.logs.to_array()) == (1, [{"id": 1, "tags": ["a"]}])
 
 
 # Side by side

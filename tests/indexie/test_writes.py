@@ -29,7 +29,7 @@ from tests import soak
 
 from .conftest import SCHEMA
 
-TIMES = soak.amount("SELFDB_IX_UPDATES", here=40, long=250)
+TIMES = soak.amount("SELFDB_IX_UPDATES", here=20, long=250)
 
 
 def rows(table: Any) -> Any:

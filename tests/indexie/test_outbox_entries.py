@@ -1,0 +1,431 @@
+"""Entries of the outbox: how they end otherwise, what can be done about them, and what waits for them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import Any, Callable, Dict, List
+
+import pytest
+
+from selfdb.indexie.errors import InvalidArgumentError, InvalidStateError
+from selfdb.indexie.outbox import Outbox
+from selfdb.indexie.timing import Timing
+
+from .conftest import SCHEMA
+from .kit import Calls, wait_until
+
+QUICK = Timing(outbox_poll=0.01, retry_first=0.01, lease=5.0, lease_renewal=1.0)
+
+OPEN = f"""
+import json, os, pathlib, time
+from selfdb.indexie import Indexie
+from selfdb.indexie.timing import Timing
+db = Indexie(pathlib.Path(path), timing=Timing(outbox_poll=0.01, retry_first=0.01, lease=0.3, lease_renewal=0.1))
+db.version(1).stores({SCHEMA!r})
+"""
+
+
+@pytest.fixture
+def db(make_db: Callable[..., Any]) -> Any:
+    return make_db(timing=QUICK).open()
+
+
+@pytest.fixture
+def again(db: Any, make_db: Callable[..., Any]) -> Callable[[], Any]:
+    """Another object on the same file, as another run of the program would have it: it has no hooks."""
+    return lambda: make_db(timing=QUICK).open()
+
+
+class Failing:
+    """A hook that raises for some operations until it is told not to."""
+
+    def __init__(self, *keys: Any) -> None:
+        self.keys = set(keys)
+        self.calls: List[Any] = []
+        self._changed = threading.Condition()
+
+    def __call__(self, payload: Dict[str, Any]) -> None:
+        with self._changed:
+            self.calls.append((payload["op"], payload["key"]))
+            self._changed.notify_all()
+            if payload["key"] in self.keys:
+                raise OSError("no network")
+
+    def wait(self, true: Callable[[List[Any]], bool]) -> None:
+        with self._changed:
+            assert self._changed.wait_for(lambda: true(self.calls), 10), self.calls
+
+
+# How an entry ends otherwise
+
+
+def test_a_hook_says_when_to_try_again(db: Any) -> None:
+    moments: List[float] = []
+    calls = Calls()
+
+    def push(payload: Dict[str, Any]) -> None:
+        moments.append(time.monotonic())
+        calls(payload["attempt"])
+        if payload["attempt"] == 1:
+            raise db.outbox.Retry(after=0.3)
+
+    db.users.hook.on_add(push)
+    db.users.add({})
+    calls.wait(2)
+    assert moments[1] - moments[0] >= 0.29
+    assert db.outbox.flush(10)
+
+
+@pytest.mark.parametrize("bad", [-1, float("inf"), "soon", True])
+def test_a_wait_is_a_number_of_seconds(bad: Any) -> None:
+    with pytest.raises(InvalidArgumentError):
+        Outbox.Retry(after=bad)
+
+
+def test_a_dropped_entry_is_dead_reported_once_and_holds_up_nothing(db: Any) -> None:
+    calls, dead, after = Calls(), Calls(), Calls()
+
+    def push(payload: Dict[str, Any]) -> None:
+        calls(payload)
+        if payload["op"] == "add":
+            raise Outbox.Drop("not wanted")
+
+    db.outbox.on_dead(dead)
+    db.users.hook.on_add(push, name="push")
+    db.users.hook.on_update(push, name="push")
+    db.users.hook.on_update(after, name="after")
+    db.users.add({"name": "Ann"})
+    db.users.update(1, {"name": "Bob"})
+    assert after.wait(1)
+    (entry,) = dead.wait(1)
+    assert (entry.state, entry.last_error, entry.hooks) == ("dead", "not wanted", ("push",))
+    assert db.outbox.flush(10) is True
+    assert db.outbox.pending() == 0
+    assert [each.id for each in db.outbox.entries("dead")] == [entry.id]
+    db.users.add({"name": "Eve"})
+    dead.wait(2)
+    assert [each.key for each in dead.values] == [1, 2]
+
+
+def test_max_attempts_makes_an_entry_dead(db: Any) -> None:
+    db.outbox.max_attempts = 3
+    dead, failing = Calls(), Failing(1)
+    db.outbox.on_dead(dead)
+    db.users.hook.on_add(failing, name="push")
+    db.users.add({})
+    (entry,) = dead.wait(1)
+    assert len(failing.calls) == entry.attempts == 3
+    assert entry.last_error == "push: OSError: no network"
+
+
+def test_a_dead_entry_can_be_tried_anew(db: Any) -> None:
+    db.outbox.max_attempts = 1
+    failing = Failing(1)
+    db.users.hook.on_add(failing, name="push")
+    db.users.add({})
+    wait_until(lambda: db.outbox.entries("dead"))
+    failing.keys.clear()
+    (entry,) = db.outbox.entries("dead")
+    assert db.outbox.retry(entry.id)
+    assert db.outbox.flush(10)
+    assert db.outbox.entries() == []
+    assert len(failing.calls) == 2
+    assert not db.outbox.retry(entry.id)
+
+
+def test_an_entry_that_waits_can_be_tried_at_once(db: Any) -> None:
+    calls = Calls()
+
+    def push(payload: Dict[str, Any]) -> None:
+        calls(payload)
+        if payload["attempt"] == 1:
+            raise Outbox.Retry(after=600)
+
+    db.users.hook.on_add(push)
+    db.users.add({})
+    wait_until(lambda: db.outbox.entries()[0].last_error)
+    assert db.outbox.flush(0.05) is False
+    assert db.outbox.retry(db.outbox.entries()[0].id)
+    assert db.outbox.flush(10)
+    assert len(calls.values) == 2
+
+
+def test_drop_ends_an_entry_for_good(db: Any) -> None:
+    db.outbox.pause()
+    calls = Calls()
+    db.users.hook.on_add(calls, name="push")
+    db.users.add({})
+    db.users.add({})
+    first = db.outbox.entries()[0].id
+    assert db.outbox.drop(first)
+    assert not db.outbox.drop(first)
+    db.outbox.resume()
+    assert db.outbox.flush(10)
+    assert [payload["key"] for payload in calls.values] == [2]
+
+
+def test_a_dead_entry_is_reported_by_the_run_that_asks_for_it(db: Any, again: Callable[[], Any]) -> None:
+    db.outbox.max_attempts = 1
+    failing = Failing(1)
+    db.users.hook.on_add(failing, name="push")
+    db.users.add({})
+    wait_until(lambda: db.outbox.entries("dead"))
+    db.close()
+    other, dead = again(), Calls()
+    off = other.outbox.on_dead(dead)
+    dead.wait(1)
+    off()
+    assert len(dead.values) == 1
+
+
+def test_retire_ends_what_nobody_delivers_any_more(db: Any, again: Callable[[], Any]) -> None:
+    db.outbox.pause()
+    db.users.hook.on_add(Calls(), name="gone")
+    db.users.hook.on_add(Calls(), name="kept")
+    db.users.add({})
+    db.users.add({})
+    db.close()
+    other = again()
+    assert other.outbox.retire("users", "gone") == 0  # both lack another one still
+    kept = Calls()
+    other.users.hook.on_add(kept, name="kept")
+    other.users.add({})
+    assert other.outbox.flush(10)
+    assert [payload["key"] for payload in kept.values] == [1, 2, 3]
+
+
+def test_retire_of_a_table_retires_all_its_hooks(db: Any) -> None:
+    db.outbox.pause()
+    calls = Calls()
+    db.users.hook.on_add(calls, name="a")
+    db.users.hook.on_delete(calls, name="b")
+    db.users.add({})
+    assert db.outbox.retire(db.users) == 1
+    db.users.add({})
+    db.users.delete(1)
+    assert db.outbox.entries() == []
+    db.users.hook.on_add(calls, name="a")  # registered again, it counts again
+    db.users.add({})
+    assert db.outbox.pending("users") == 1
+
+
+def test_a_hook_retired_elsewhere_is_required_no_more(db: Any, again: Callable[[], Any]) -> None:
+    db.outbox.pause()
+    db.users.hook.on_add(Calls(), name="push")
+    again().outbox.retire("users")
+    db.users.add({})
+    assert db.outbox.entries() == []
+
+
+# Pausing, waiting, closing
+
+
+def test_a_paused_outbox_keeps_its_entries(db: Any) -> None:
+    calls = Calls()
+    db.users.hook.on_add(calls, name="push")
+    db.outbox.pause()
+    db.users.add({})
+    assert db.outbox.flush(10) is False
+    assert calls.values == []
+    assert db.outbox.pending() == db.outbox.pending("users") == 1
+    db.outbox.resume()
+    assert db.outbox.flush(10) is True
+
+
+def test_flush_of_nothing_is_done(db: Any) -> None:
+    assert db.outbox.flush() is True
+    assert db.outbox.flush(0) is True
+
+
+@pytest.mark.parametrize("bad", [-1, float("nan")])
+def test_flush_wants_a_number_of_seconds(db: Any, bad: float) -> None:
+    with pytest.raises(InvalidArgumentError):
+        db.outbox.flush(bad)
+
+
+def test_flush_within_a_hook_is_refused(db: Any) -> None:
+    errors = Calls()
+
+    def push(payload: Dict[str, Any]) -> None:
+        try:
+            db.outbox.flush()
+        except InvalidStateError as error:
+            errors(error)
+
+    db.users.hook.on_add(push)
+    db.users.add({})
+    errors.wait(1)
+    assert db.outbox.flush(10)
+
+
+def test_the_outbox_is_not_changed_within_a_transaction(db: Any) -> None:
+    db.outbox.pause()
+    db.users.hook.on_add(Calls(), name="push")
+    db.users.add({})
+    with pytest.raises(InvalidStateError):
+        db.transaction("rw", "users", lambda: db.outbox.drop(1))
+    assert db.outbox.pending() == 1
+
+
+def test_a_hook_registered_within_a_transaction_counts_from_then_on(db: Any) -> None:
+    calls = Calls()
+
+    def work() -> None:
+        db.users.hook.on_add(calls, name="push")
+        db.users.add({"name": "in it"})
+
+    db.transaction("rw", "users", work)
+    db.users.add({"name": "after it"})
+    assert db.outbox.flush(10)
+    assert {payload["item"]["name"] for payload in calls.values} >= {"after it"}
+    calls.wait(1)
+
+
+@pytest.mark.parametrize("bad", [0, -1, 1.5, True, "3"])
+def test_max_attempts_is_a_whole_number_above_0(db: Any, bad: Any) -> None:
+    with pytest.raises(InvalidArgumentError):
+        db.outbox.max_attempts = bad
+
+
+def test_an_unknown_state_is_refused(db: Any) -> None:
+    with pytest.raises(InvalidArgumentError):
+        db.outbox.entries("lost")
+
+
+def test_a_hook_may_exit_and_the_outbox_goes_on(db: Any) -> None:
+    calls = Calls()
+
+    def push(payload: Dict[str, Any]) -> None:
+        calls(payload)
+        if len(calls.values) == 1:
+            raise SystemExit(1)
+
+    db.users.hook.on_add(push)
+    db.users.add({})
+    calls.wait(2)
+    assert db.outbox.flush(10)
+
+
+def test_a_file_that_is_full_at_the_wrong_moment_costs_no_second_call(db: Any) -> None:
+    calls = Calls()
+    db.users.hook.on_add(calls, name="push")
+    delivery = db.outbox._delivery
+    assert delivery is not None
+    from selfdb.indexie import outbox_tables
+    from selfdb.indexie.errors import QuotaExceededError
+
+    finish, failures = outbox_tables.finish, [2]
+
+    def full(*arguments: Any, **keywords: Any) -> bool:
+        if failures[0]:
+            failures[0] -= 1
+            raise QuotaExceededError("full")
+        return finish(*arguments, **keywords)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(outbox_tables, "finish", full)
+        db.users.add({})
+        calls.wait(1)
+        assert db.outbox.flush(10)
+    assert failures == [0]
+    assert len(calls.values) == 1
+
+
+def test_a_child_of_a_fork_delivers_what_it_writes(db: Any, tmp_path: Path) -> None:
+    import os
+
+    told = tmp_path / "told"
+
+    def push(payload: Dict[str, Any]) -> None:
+        with told.open("a") as file:
+            file.write(f"{payload['item']['name']} {os.getpid()}\n")
+
+    db.users.hook.on_add(push)
+    db.users.add({"name": "parent"})
+    assert db.outbox.flush(10)
+    db.outbox.pause()
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            db.outbox.resume()
+            db.users.add({"name": "child"})
+            code = 0 if db.outbox.flush(10) else 2
+        finally:
+            os._exit(code)
+    assert os.waitpid(child, 0)[1] == 0
+    assert told.read_text().splitlines() == [f"parent {os.getpid()}", f"child {child}"]
+
+
+# What once went wrong
+
+
+def test_a_hook_registered_while_the_outbox_looks_for_work_is_not_overlooked(db: Any) -> None:
+    looks, goes_on = threading.Event(), threading.Event()
+    hooks = db._hooks
+    posts = hooks.posts
+
+    def held() -> Any:
+        found = posts()
+        if threading.current_thread().name == "selfdb-indexie-outbox" and not goes_on.is_set():
+            looks.set()
+            assert goes_on.wait(10)
+        return found
+
+    calls = Calls()
+    db.users.hook.on_add(calls, name="first")
+    hooks.posts = held
+    db.outbox.wake()
+    assert looks.wait(10)
+    db.users.hook.on_update(calls, name="second")
+    key = db.users.add({}, silent=True)
+    db.users.update(key, {"name": "Ann"})
+    goes_on.set()
+    (payload,) = calls.wait(1)
+    assert payload["op"] == "update"
+    assert db.outbox.flush(10)
+
+
+def test_a_long_line_behind_a_failure_does_not_keep_the_outbox_busy(db: Any) -> None:
+    failing = Failing(1)
+    for register in (db.users.hook.on_add, db.users.hook.on_update):
+        register(failing, name="push")
+
+    def retry_later(payload: Dict[str, Any]) -> None:
+        if payload["key"] == 1:
+            raise Outbox.Retry(after=600)
+
+    db.users.hook.on_add(retry_later, name="later")
+    failing.keys.clear()
+    db.users.add({})
+    wait_until(lambda: db.outbox.entries() and db.outbox.entries()[0].last_error)
+    db.transaction("rw", "users", lambda: [db.users.update(1, {"age": age}) for age in range(300)])
+    db.users.add({})
+    failing.wait(lambda calls: ("add", 2) in calls)
+    assert db.outbox.pending() >= 301
+    assert db.outbox.retry(db.outbox.entries()[0].id)
+    assert ("update", 1) not in failing.calls
+
+
+def test_c089_a_lease_is_renewed_for_as_long_as_its_hook_runs(make_db: Callable[..., Any]) -> None:
+    timing = Timing(outbox_poll=0.01, retry_first=0.01, lease=0.4, lease_renewal=0.05)
+    one, other = make_db(timing=timing).open(), make_db(timing=timing).open()
+    begun, goes_on = Calls(), threading.Event()
+
+    def push(payload: Dict[str, Any]) -> None:
+        begun(payload["attempt"])
+        assert goes_on.wait(20)
+
+    for database in (one, other):
+        database.users.hook.on_add(push, name="push")
+    one.users.add({})
+    begun.wait(1)
+    first = one.outbox.entries()[0]
+    assert first.attempts == 1
+    time.sleep(1.2)  # three leases
+    assert begun.values == [1]
+    goes_on.set()
+    assert one.outbox.flush(10)
+    assert begun.values == [1]
