@@ -166,6 +166,13 @@ _LIVE = (
         ("tests/indexie/test_live_callbacks.py::TestCase084::test_c084_nor_does_the_part_that_was",),
     ),
     Fault(
+        "a snapshot counts the next change of an overlay as its own",
+        "selfdb/indexie/publish.py",
+        "tuple(layer.freeze() for layer in self.layers), self.epoch)",
+        "tuple(layer.freeze() for layer in self.layers), self.epoch + 1)",
+        ("tests/indexie/test_protections.py::test_i2_a_row_that_an_overlay_moves_out_of_a_range_and_back",),
+    ),
+    Fault(
         "an overlay tells where its rows are, not where they were",
         "selfdb/indexie/overlay.py",
         "was = None if old is None else extractor_of(store).index_keys(load(old.text))",
@@ -286,10 +293,7 @@ _OUTBOX = (
         "selfdb/indexie/outbox_tables.py",
         "WHERE e.next_at <= ? AND e.leased <= ? AND",
         "WHERE e.next_at <= ? AND e.leased <= ? + 1e12 AND",
-        (
-            "tests/indexie/test_outbox.py::test_c089_another_takes_over_when_the_lease_of_a_dead_one_is_over",
-            "tests/indexie/test_outbox.py::test_c089_each_entry_is_handled_by_one_process_at_a_time",
-        ),
+        ("tests/indexie/test_protections.py::test_c089_who_comes_second_finds_nothing_to_take",),
     ),
     Fault(
         "the first hook that succeeds ends the entry for all",
@@ -451,9 +455,9 @@ _FILES = (
     # Who shares the file, and in which version.
     Fault(
         "readers go on in a file that another process has upgraded",
-        "selfdb/indexie/schema.py",
-        'f"(1 OR EXISTS(SELECT 1 FROM {guard_table(verno)}))"',
-        '"1"',
+        "selfdb/indexie/rows.py",
+        "Rows(store, schema.guard)",
+        'Rows(store, "1")',
         ("tests/indexie/test_opening.py::test_c011_another_process_upgrades",),
     ),
     Fault(

@@ -24,6 +24,8 @@
 Catch by kind (``except NotFoundError``) or by built-in (``except TimeoutError``). All of them can be
 pickled and copied, so they cross process boundaries (Celery, ``multiprocessing``) whole. None of them
 holds a request, a header, a key or a token; what the HTTP stack said is the ``__cause__``.
+
+``selfdb.aerodb`` and ``selfdb.indexie`` have errors of their own, which are `SelfDBError` too.
 """
 
 from __future__ import annotations

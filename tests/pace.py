@@ -44,6 +44,7 @@ LONG = (
     "tests/realtime/test_server_order.py::test_one_insert_reaches_every_socket",
     "tests/realtime/test_volume.py",
     "tests/realtime/test_chaos.py",
+    "tests/examples/test_offline_todo.py",
     "tests/examples/test_order_board.py",
     "tests/examples/test_flask_app.py",
     "tests/server/test_serve_command.py",

@@ -394,7 +394,7 @@ def signature(
     def argument(arg: ast.arg) -> ast.arg:
         if arg.annotation is None:
             return ast.arg(arg.arg)  # self or cls
-        if arg.arg in (*mark.callbacks, *mark.asks):
+        if arg.arg in (*mark.callbacks, *mark.asks) and ast.unparse(arg.annotation) != "None":
             return ast.arg(arg.arg, translate.callback(arg.annotation, only))
         if arg.arg in mark.sources:
             return ast.arg(arg.arg, translate.iterable(arg.annotation))

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextvars
 import threading
+import time
 from typing import Any, Callable, Dict, List
 
 import pytest
 
-from selfdb.indexie import connections, opening
+from selfdb.indexie.connections import Connections, _after_in_parent, _before_fork
 from selfdb.indexie.errors import ConstraintError, IndexieTimeoutError, TransactionInactiveError
 from selfdb.indexie.keys import decode, encode
 from selfdb.indexie.live import use_live_query
 from selfdb.indexie.log import ChangeSet
+from selfdb.indexie.outbox_tables import claim
 from selfdb.indexie.timing import Timing
 
 from .conftest import SCHEMA
@@ -95,15 +97,15 @@ def test_c010_an_upgrade_that_another_has_just_made_is_not_made_again(
         return database
 
     first, second = newer("first"), newer("second")
-    look = opening._present
+    use_wal = Connections.use_wal
 
-    def overtaken(where: Any) -> Any:
+    def overtaken(self: Connections) -> None:
+        """It has seen the old version, and has not begun to upgrade."""
         monkeypatch.undo()
-        found = look(where)
         first.open()
-        return found
+        use_wal(self)
 
-    monkeypatch.setattr(opening, "_present", overtaken)
+    monkeypatch.setattr(Connections, "use_wal", overtaken)
     second.open()
     assert upgraded == ["first"]
     assert second.verno == 2
@@ -160,11 +162,11 @@ def test_c081_a_commit_while_a_fork_has_closed_the_connections(db: Any, peer: Ca
     query = use_live_query(lambda: db.users.count())
     for count in range(1, 4):
         assert query.settle(SOON)
-        connections._before_fork()
+        _before_fork()
         try:
             other.run("db.users.add({})")
         finally:
-            connections._after_in_parent()
+            _after_in_parent()
         assert query.wait_until(count.__eq__, SOON)
 
 
@@ -314,6 +316,24 @@ def test_i3_a_cut_result_has_no_gap_where_an_overlay_lies(rows: Any, reverse: bo
 
 
 # No outbox entry ends before every hook that it requires has succeeded
+
+
+def test_c089_who_comes_second_finds_nothing_to_take(db: Any) -> None:
+    """Two that have seen the same entry to be due, one right after the other."""
+    db.outbox.pause()
+    db.users.hook.on_add(Calls(), name="push")
+    db.users.add({})
+    posts, now = db._hooks.posts(), time.time() + 1
+
+    def taken(token: str, now: float) -> Any:
+        with db.outbox._transaction() as connection:
+            return claim(connection, posts, token, now, now + 60)
+
+    stored, names = taken("first", now)
+    assert (stored.attempts, names) == (1, ("push",))
+    assert taken("second", now + 59) is None
+    stored, names = taken("second", now + 61)
+    assert (stored.attempts, stored.token, names) == (2, "second", ("push",))
 
 
 def test_i4_retiring_one_hook_ends_nothing_that_others_require(db: Any) -> None:
