@@ -35,19 +35,19 @@ from ..core.asynchronous import awaitable as _awaitable
 from ..core.loops import LoopCallback
 
 HOMES = {
-    "Collection": "indexie.collection",
-    "Found": "indexie.collection",
+    "Collection": "indexie.queries.collection",
+    "Found": "indexie.queries.collection",
     "Indexie": "indexie.database",
-    "LiveQuery": "indexie.live",
-    "LiveValues": "indexie.live",
-    "Outbox": "indexie.outbox",
-    "OverlayTransaction": "indexie.optimistic",
-    "Table": "indexie.table",
-    "TableHooks": "indexie.hooks",
+    "LiveQuery": "indexie.live.live",
+    "LiveValues": "indexie.live.live",
+    "Outbox": "indexie.hooks.outbox",
+    "OverlayTransaction": "indexie.overlays.optimistic",
+    "Table": "indexie.tables.table",
+    "TableHooks": "indexie.hooks.hooks",
     "Transaction": "indexie.transaction",
-    "UpgradeTransaction": "indexie.upgrade",
-    "Version": "indexie.version",
-    "WhereClause": "indexie.clause",
+    "UpgradeTransaction": "indexie.schema.upgrade",
+    "Version": "indexie.schema.version",
+    "WhereClause": "indexie.queries.clause",
 }
 """Where the blocking namesake of a face lives."""
 
@@ -72,7 +72,7 @@ def use_live_query(fn: Callable[[], Any], *, distinct: bool = True, name: str | 
             raise RuntimeError("nobody holds this live query any more")
         return there.loop()
 
-    from ..indexie.live import LiveQuery
+    from ..indexie.live.live import LiveQuery
 
     bridge.root = LiveQuery(LoopCallback(_blocking_result(fn), loop), distinct=distinct, name=name)
     return bridge.face(bridge.root)

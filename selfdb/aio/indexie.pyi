@@ -2,12 +2,12 @@
 # isort: off
 # fmt: off
 import selfdb.indexie.database
-import selfdb.indexie.hooks
+import selfdb.indexie.hooks.hooks
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from selfdb.core.asynchronous import Opened
 from selfdb.indexie import ops
-from selfdb.indexie.changes import Changes
+from selfdb.indexie.tables.changes import Changes
 from selfdb.indexie.database import PathLike
 from selfdb.indexie.errors import (
     AbortError, BulkError, ConstraintError, DataCloneError, DataError, DatabaseClosedError, DatabaseCorruptError,
@@ -16,11 +16,11 @@ from selfdb.indexie.errors import (
     StorageError, SubTransactionError, TransactionInactiveError, UpgradeError, VersionChangeError, VersionError,
     WriteConflictError,
 )
-from selfdb.indexie.markers import DELETE, DELETE_FIELD, MAX_KEY, MIN_KEY, SKIP
-from selfdb.indexie.optimistic import Operation
-from selfdb.indexie.outbox import OutboxEntry
-from selfdb.indexie.specs import StoreSpec
-from selfdb.indexie.strategy import Strategy
+from selfdb.indexie.keys.markers import DELETE, DELETE_FIELD, MAX_KEY, MIN_KEY, SKIP
+from selfdb.indexie.overlays.optimistic import Operation
+from selfdb.indexie.hooks.outbox import OutboxEntry
+from selfdb.indexie.schema.specs import StoreSpec
+from selfdb.indexie.hooks.strategy import Strategy
 from selfdb.indexie.timing import Timing
 from types import TracebackType
 from typing import Any, Generic, IO, List, NoReturn, Tuple, TypeVar, overload
@@ -166,8 +166,8 @@ class LiveValues(Generic[_T]):
     async def __anext__(self) -> _T: ...
 
 class Outbox:
-    Retry = selfdb.indexie.hooks.Retry
-    Drop = selfdb.indexie.hooks.Drop
+    Retry = selfdb.indexie.hooks.hooks.Retry
+    Drop = selfdb.indexie.hooks.hooks.Drop
     async def pending(self, table: str | None = None) -> int: ...
     async def entries(self, state: str | None = None) -> List[OutboxEntry]: ...
     async def flush(self, timeout: float | None = None) -> bool: ...
@@ -224,7 +224,7 @@ class Table(Generic[_T]):
     async def bulk_add(
         self,
         items: Iterable[Any] | AsyncIterable[Any],
-        keys: Iterable[Any] | None | AsyncIterable[Any] = None,
+        keys: Iterable[Any] | AsyncIterable[Any] | None = None,
         *,
         all_keys: bool = False,
         partial: bool = False,
@@ -233,7 +233,7 @@ class Table(Generic[_T]):
     async def bulk_put(
         self,
         items: Iterable[Any] | AsyncIterable[Any],
-        keys: Iterable[Any] | None | AsyncIterable[Any] = None,
+        keys: Iterable[Any] | AsyncIterable[Any] | None = None,
         *,
         all_keys: bool = False,
         partial: bool = False,

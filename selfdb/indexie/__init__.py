@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from . import ops
-    from .clause import WhereClause
-    from .collection import Collection
     from .database import Indexie
     from .errors import (
         AbortError,
@@ -55,15 +53,17 @@ if TYPE_CHECKING:
         VersionError,
         WriteConflictError,
     )
-    from .live import LiveQuery, use_live_query
-    from .markers import DELETE, DELETE_FIELD, MAX_KEY, MIN_KEY, SKIP
-    from .optimistic import OverlayTransaction
-    from .outbox import Outbox
-    from .strategy import Strategy
-    from .table import Table
+    from .hooks.outbox import Outbox
+    from .hooks.strategy import Strategy
+    from .keys.markers import DELETE, DELETE_FIELD, MAX_KEY, MIN_KEY, SKIP
+    from .live.live import LiveQuery, use_live_query
+    from .overlays.optimistic import OverlayTransaction
+    from .queries.clause import WhereClause
+    from .queries.collection import Collection
+    from .schema.version import Version
+    from .tables.table import Table
     from .timing import Timing
     from .transaction import Transaction
-    from .version import Version
 
 __all__ = [
     "DELETE",
@@ -114,23 +114,23 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Collection": "collection",
-    "DELETE": "markers",
-    "DELETE_FIELD": "markers",
+    "Collection": "queries.collection",
+    "DELETE": "keys.markers",
+    "DELETE_FIELD": "keys.markers",
     "Indexie": "database",
-    "LiveQuery": "live",
-    "MAX_KEY": "markers",
-    "MIN_KEY": "markers",
-    "Outbox": "outbox",
-    "OverlayTransaction": "optimistic",
-    "SKIP": "markers",
-    "Strategy": "strategy",
-    "Table": "table",
+    "LiveQuery": "live.live",
+    "MAX_KEY": "keys.markers",
+    "MIN_KEY": "keys.markers",
+    "Outbox": "hooks.outbox",
+    "OverlayTransaction": "overlays.optimistic",
+    "SKIP": "keys.markers",
+    "Strategy": "hooks.strategy",
+    "Table": "tables.table",
     "Timing": "timing",
     "Transaction": "transaction",
-    "Version": "version",
-    "WhereClause": "clause",
-    "use_live_query": "live",
+    "Version": "schema.version",
+    "WhereClause": "queries.clause",
+    "use_live_query": "live.live",
 }
 """Where a name lives; every other one of ``__all__`` is of ``errors``, but for ``ops``, which is a module."""
 

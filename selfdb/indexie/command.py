@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any, List, Optional
 
 from ..exceptions import SelfDBError
-from . import keys
 from .database import Indexie
 from .errors import DatabaseCorruptError, DataError, InvalidArgumentError, InvalidTableError, SchemaError
-from .paths import lookup
-from .ranges import Range, complement, contains
-from .values import dump, load
+from .keys import keys
+from .keys.paths import lookup
+from .keys.ranges import Range, complement, contains
+from .keys.values import dump, load
 
 __all__ = ["main"]
 

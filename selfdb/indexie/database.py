@@ -17,8 +17,7 @@ from ..core.marks import blocking, inner, passing
 from ..core.strand import Strand
 from ..core.turns import Turns
 from ..core.waits import Waiting, waiting
-from . import maintenance, opening, places
-from .connections import Connections
+from . import maintenance
 from .errors import (
     DatabaseClosedError,
     IndexieTimeoutError,
@@ -28,26 +27,28 @@ from .errors import (
     OpenFailedError,
     VersionChangeError,
 )
-from .feed import Feed
-from .outbox import Outbox
-from .publish import Publisher
-from .registry import Hooks
-from .schema import Schema, merged
+from .file import opening, places
+from .file.connections import Connections
+from .hooks.outbox import Outbox
+from .hooks.registry import Hooks
+from .live.feed import Feed
+from .overlays.publish import Publisher
+from .schema.schema import Schema, merged
+from .schema.specs import StoreSpec
+from .schema.upgrade import call_hook
+from .schema.version import Version
 from .scope import current
 from .services import Services
-from .specs import StoreSpec
-from .table import Table
+from .tables.table import Table
 from .timing import Timing
 from .transaction import Transaction, run
-from .upgrade import call_hook
-from .version import Version
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from typing_extensions import Self
 
-    from .optimistic import OverlayTransaction
+    from .overlays.optimistic import OverlayTransaction
 
 __all__ = ["Indexie"]
 
@@ -436,7 +437,7 @@ class Indexie(Services):
 
         :param tables: a name, a table, or a list of these.
         """
-        from .optimistic import OverlayTransaction
+        from .overlays.optimistic import OverlayTransaction
 
         return OverlayTransaction(self, tables, optimistic=optimistic, conflict=conflict)
 

@@ -10,20 +10,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Dict, List, Tuple, Union, cast
 
-from . import catalogue, log, places
-from .connection import Connection
-from .connections import Connections
 from .errors import DatabaseCorruptError, DataError, IndexieTimeoutError, InvalidArgumentError
-from .extraction import extractor_of
-from .keys import decode, encode
-from .paths import MISSING, lookup
+from .file import log, places
+from .file.connection import Connection
+from .file.connections import Connections
+from .file.rows import Rows, rows_of
+from .file.snapshot import Snapshot
+from .keys.extraction import extractor_of
+from .keys.keys import decode, encode
+from .keys.paths import MISSING, lookup
+from .keys.ranges import EVERYTHING
+from .keys.values import dump, load
 from .ports import Sink
-from .ranges import EVERYTHING
-from .rows import Rows, rows_of
-from .snapshot import Snapshot
-from .specs import EncodedKey, StoreSpec
+from .schema import catalogue
+from .schema.specs import EncodedKey, StoreSpec
 from .timing import Timing
-from .values import dump, load
 
 if TYPE_CHECKING:
     from .database import Indexie

@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import Any
 
 from .errors import InvalidArgumentError
-from .paths import MISSING
+from .keys.paths import MISSING
 
 __all__ = ["Operator", "add", "remove"]
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Dict, NamedTuple, Optional, Protocol, Tuple
 
-from .ranges import Range
-from .specs import EncodedKey, IndexSpec, StoreSpec
+from .keys.ranges import Range
+from .schema.specs import EncodedKey, IndexSpec, StoreSpec
 
 __all__ = ["Effect", "Entry", "Row", "Sink", "View"]
 
@@ -72,7 +72,7 @@ class View(Protocol):
     ) -> Iterator[Entry]:
         """Entries in the order of (index key, key); ``source`` ``None`` is the key.
 
-        :param ranges: sorted, and no two of them touch (see :func:`~selfdb.indexie.ranges.union`).
+        :param ranges: sorted, and no two of them touch (see :func:`~selfdb.indexie.keys.ranges.union`).
         """
 
     def count(self, store: StoreSpec, source: Optional[IndexSpec], ranges: Sequence[Range]) -> int:

@@ -12,7 +12,7 @@ from ..core.marks import inner
 from ..core.strand import Strand
 from ..core.waits import Waiting, work
 from .ports import Sink, View
-from .specs import StoreSpec
+from .schema.specs import StoreSpec
 
 __all__ = ["PASS", "Scope", "current", "surely"]
 

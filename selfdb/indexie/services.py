@@ -7,22 +7,22 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Dict, Optional, TypeVar
 
 from ..core.strand import Stranded
-from .connections import Connections
 from .errors import DatabaseClosedError, InvalidStateError, InvalidTableError
-from .feed import Feed
-from .outbox import Outbox
+from .file.connections import Connections
+from .file.reader import Reader
+from .file.snapshot import Reading, Snapshot
+from .file.writer import Writer
+from .hooks.outbox import Outbox
+from .hooks.registry import Hooks
+from .live.feed import Feed
+from .overlays.publish import Publisher
 from .ports import Sink, View
-from .publish import Publisher
-from .reader import Reader
-from .registry import Hooks
-from .schema import Schema
+from .schema.schema import Schema
+from .schema.specs import StoreSpec
+from .schema.upgrade import Upgrading
+from .schema.version import Version
 from .scope import PASS, current
-from .snapshot import Reading, Snapshot
-from .specs import StoreSpec
 from .timing import Timing
-from .upgrade import Upgrading
-from .version import Version
-from .writer import Writer
 
 __all__ = ["Services"]
 
@@ -146,7 +146,7 @@ class Services(Stranded):
                 return result
             scope = current(self, scope)
         if not silent and self._hooks.network_first(stores):
-            from .optimistic import network_first
+            from .overlays.optimistic import network_first
 
             return network_first(self, stores, work)
         writer = Writer(self, self._schema or self._opened()).begin()

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, List, NoReturn, Optional, Tuple, TypeVar
 from ..core.marks import blocking, inner, passing
 from ..core.strand import Strand
 from ..core.waits import Waiting, ask, waiting, work
-from .connection import Connection
 from .errors import (
     AbortError,
     InvalidArgumentError,
@@ -20,13 +19,14 @@ from .errors import (
     SubTransactionError,
     TransactionInactiveError,
 )
+from .file.connection import Connection
+from .file.reader import Reader
+from .file.writer import Writer
 from .ports import Sink, View
-from .reader import Reader
+from .schema.specs import StoreSpec
+from .schema.upgrade import Upgrading
 from .scope import Scope, current, surely
-from .specs import StoreSpec
-from .table import Table
-from .upgrade import Upgrading
-from .writer import Writer
+from .tables.table import Table
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -261,7 +261,7 @@ class Transaction(Scope):
         elif self._mode == "rw" and not isinstance(outer, Upgrading):
             if getattr(outer, "kind", None) == "live":
                 raise ReadOnlyError("the function of a live query only reads")
-            from .optimistic import check_no_overlay
+            from .overlays.optimistic import check_no_overlay
 
             check_no_overlay(self.database, [self.database._spec(name) for name in self._scope])
             self._outer = None

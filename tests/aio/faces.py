@@ -14,9 +14,9 @@ from selfdb.core.download import Download
 from selfdb.core.marks import mark_of
 from selfdb.core.namespace import reading
 from selfdb.core.paging import Walk
-from selfdb.indexie.schema import Schema
+from selfdb.indexie.schema.schema import Schema
+from selfdb.indexie.schema.upgrade import UpgradeTransaction, Upgrading
 from selfdb.indexie.transaction import Transaction
-from selfdb.indexie.upgrade import UpgradeTransaction, Upgrading
 from selfdb.realtime.follow import Follower
 
 HOMES: Dict[str, str] = {

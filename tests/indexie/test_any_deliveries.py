@@ -15,9 +15,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from selfdb.core.clock import Clock
 from selfdb.indexie.database import Indexie
-from selfdb.indexie.delivery import Delivery, _Loop
-from selfdb.indexie.outbox import Outbox
-from selfdb.indexie.outbox_tables import Stored
+from selfdb.indexie.hooks.delivery import Delivery, _Loop
+from selfdb.indexie.hooks.outbox import Outbox
+from selfdb.indexie.hooks.outbox_tables import Stored
 from selfdb.indexie.timing import Timing
 from tests import soak
 

@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from selfdb.indexie.database import Indexie
 from selfdb.indexie.errors import BulkError, ConstraintError, HookError, WriteConflictError
-from selfdb.indexie.live import use_live_query
+from selfdb.indexie.live.live import use_live_query
 from selfdb.indexie.timing import Timing
 from tests import soak
 
@@ -427,8 +427,8 @@ def test_i3_a_view_that_began_before_the_commit_keeps_what_it_saw(rows: Any) -> 
         tx.commit()
     with rows.rows.start_transaction(optimistic=True) as tx:
         rows.rows.to_collection().modify(turn)
-        from selfdb.indexie.ranges import EVERYTHING
-        from selfdb.indexie.values import load
+        from selfdb.indexie.keys.ranges import EVERYTHING
+        from selfdb.indexie.keys.values import load
 
         texts = [entry[2] for entry in before.scan(store, None, [EVERYTHING])]
         before.close()

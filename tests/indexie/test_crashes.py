@@ -22,8 +22,8 @@ STORES = {"users": "++id, &email, name, *tags, [name+age]", "more": "id, name"}
 _ZYGOTE = r"""
 import os, pathlib, pickle, sys
 from selfdb.indexie import Indexie, Timing
-import selfdb.indexie.connections as connections
-import selfdb.indexie.optimistic, selfdb.indexie.delivery
+import selfdb.indexie.file.connections as connections
+import selfdb.indexie.overlays.optimistic, selfdb.indexie.hooks.delivery
 
 STORES = %r
 hear, say = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")

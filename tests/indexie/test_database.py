@@ -31,7 +31,7 @@ from selfdb.indexie import (
     OpenFailedError,
     Timing,
 )
-from selfdb.indexie.connections import Connections
+from selfdb.indexie.file.connections import Connections
 
 from .kit import wait_until
 

@@ -10,9 +10,9 @@ from typing import Any, Callable, Dict, List
 import pytest
 
 from selfdb.indexie.errors import HookError, InvalidArgumentError, InvalidStateError, WriteConflictError
-from selfdb.indexie.live import use_live_query
-from selfdb.indexie.markers import DELETE_FIELD
-from selfdb.indexie.strategy import Strategy
+from selfdb.indexie.hooks.strategy import Strategy
+from selfdb.indexie.keys.markers import DELETE_FIELD
+from selfdb.indexie.live.live import use_live_query
 from selfdb.indexie.timing import Timing
 
 from .kit import Calls, wait_until

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selfdb.indexie.interests import Interests, Intervals
-from selfdb.indexie.log import EVERYTHING, KEY, Changes
-from selfdb.indexie.ranges import EVERYTHING as ALL_KEYS
-from selfdb.indexie.ranges import Range
-from selfdb.indexie.tracking import Reads
+from selfdb.indexie.file.log import EVERYTHING, KEY, Changes
+from selfdb.indexie.keys.ranges import EVERYTHING as ALL_KEYS
+from selfdb.indexie.keys.ranges import Range
+from selfdb.indexie.live.interests import Interests, Intervals
+from selfdb.indexie.live.tracking import Reads
 from tests import soak
 
 keys: st.SearchStrategy[Any] = st.one_of(

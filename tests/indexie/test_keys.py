@@ -15,8 +15,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selfdb.indexie import MAX_KEY, MIN_KEY, DataError, InvalidArgumentError
-from selfdb.indexie.keys import ARRAYS, STRINGS, decode, encode, encode_or_none, leading, leading_prefix, prefix, span
-from selfdb.indexie.ranges import EMPTY, EVERYTHING, Range, complement, contains, intersection, order, union
+from selfdb.indexie.keys.keys import (
+    ARRAYS,
+    STRINGS,
+    decode,
+    encode,
+    encode_or_none,
+    leading,
+    leading_prefix,
+    prefix,
+    span,
+)
+from selfdb.indexie.keys.ranges import EMPTY, EVERYTHING, Range, complement, contains, intersection, order, union
 from tests import soak
 
 # The order of keys, told a second time and in another way: by what Python compares.

@@ -245,7 +245,7 @@ class TestCase078:
         assert users.wait_for_change(0)
 
     def test_c078_what_was_seen_of_queries_that_are_gone_is_forgotten(self, db: Any) -> None:
-        from selfdb.indexie.watch import _seen
+        from selfdb.indexie.live.watch import _seen
 
         for _ in range(20):
             use_live_query(lambda: db.users.count()).close()

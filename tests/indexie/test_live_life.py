@@ -351,7 +351,7 @@ def test_the_interpreter_can_go(path: Path, last: str) -> None:
 
 def test_the_poll_interval_is_kept(make_db: Any, monkeypatch: Any) -> None:
     """Nothing asks the file more often than it is told to, so that an idle program costs nothing."""
-    from selfdb.indexie.feed import Feed
+    from selfdb.indexie.live.feed import Feed
 
     looks = []
     look = Feed._look

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selfdb.indexie.log import (
+from selfdb.indexie.file.log import (
     CREATE,
     EVERYTHING,
     KEEP_BYTES,
@@ -24,7 +24,7 @@ from selfdb.indexie.log import (
     decode,
     prune,
 )
-from selfdb.indexie.specs import IndexSpec, StoreSpec
+from selfdb.indexie.schema.specs import IndexSpec, StoreSpec
 
 USERS = StoreSpec(
     "users",

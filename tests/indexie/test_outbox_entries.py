@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict, List
 import pytest
 
 from selfdb.indexie.errors import InvalidArgumentError, InvalidStateError
-from selfdb.indexie.outbox import Outbox
+from selfdb.indexie.hooks.outbox import Outbox
 from selfdb.indexie.timing import Timing
 
 from .conftest import SCHEMA
@@ -313,8 +313,8 @@ def test_a_file_that_is_full_at_the_wrong_moment_costs_no_second_call(db: Any) -
     db.users.hook.on_add(calls, name="push")
     delivery = db.outbox._delivery
     assert delivery is not None
-    from selfdb.indexie import outbox_tables
     from selfdb.indexie.errors import QuotaExceededError
+    from selfdb.indexie.hooks import outbox_tables
 
     finish, failures = outbox_tables.finish, [2]
 

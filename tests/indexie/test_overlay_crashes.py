@@ -11,8 +11,8 @@ from typing import Any, Callable, Dict, List
 
 import pytest
 
-from selfdb.indexie.connections import Connections
 from selfdb.indexie.database import Indexie
+from selfdb.indexie.file.connections import Connections
 from selfdb.indexie.timing import Timing
 
 STORES = {"users": "++id, &email, name, *tags"}

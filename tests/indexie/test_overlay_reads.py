@@ -20,8 +20,8 @@ from selfdb.indexie.errors import (
     TransactionInactiveError,
     WriteConflictError,
 )
-from selfdb.indexie.live import use_live_query
-from selfdb.indexie.ranges import EVERYTHING
+from selfdb.indexie.keys.ranges import EVERYTHING
+from selfdb.indexie.live.live import use_live_query
 from selfdb.indexie.timing import Timing
 
 from .conftest import SCHEMA

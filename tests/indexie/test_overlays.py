@@ -16,8 +16,8 @@ from selfdb.indexie.errors import (
     TransactionInactiveError,
     WriteConflictError,
 )
-from selfdb.indexie.live import use_live_query
-from selfdb.indexie.strategy import Strategy
+from selfdb.indexie.hooks.strategy import Strategy
+from selfdb.indexie.live.live import use_live_query
 from selfdb.indexie.timing import Timing
 
 from .conftest import SCHEMA

@@ -9,12 +9,12 @@ from typing import Any, Callable, Dict, List
 
 import pytest
 
-from selfdb.indexie.connections import Connections, _after_in_parent, _before_fork
 from selfdb.indexie.errors import ConstraintError, IndexieTimeoutError, TransactionInactiveError
-from selfdb.indexie.keys import decode, encode
-from selfdb.indexie.live import use_live_query
-from selfdb.indexie.log import ChangeSet
-from selfdb.indexie.outbox_tables import claim
+from selfdb.indexie.file.connections import Connections, _after_in_parent, _before_fork
+from selfdb.indexie.file.log import ChangeSet
+from selfdb.indexie.hooks.outbox_tables import claim
+from selfdb.indexie.keys.keys import decode, encode
+from selfdb.indexie.live.live import use_live_query
 from selfdb.indexie.timing import Timing
 
 from .conftest import SCHEMA

@@ -7,8 +7,8 @@ from typing import Any, Callable, Tuple
 import pytest
 
 from selfdb.indexie import InvalidStateError, SchemaError
-from selfdb.indexie.schema import differences, merged, read_schema
-from selfdb.indexie.specs import IndexSpec, StoreSpec
+from selfdb.indexie.schema.schema import differences, merged, read_schema
+from selfdb.indexie.schema.specs import IndexSpec, StoreSpec
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from selfdb.indexie import (
     TransactionInactiveError,
     use_live_query,
 )
-from selfdb.indexie.log import ChangeSet
+from selfdb.indexie.file.log import ChangeSet
 from tests import soak
 
 SCHEMA = {"users": "++id, &email, age", "logs": "++id, *tags", "other": "id"}

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from selfdb.indexie import DatabaseCorruptError, DataCloneError
-from selfdb.indexie.values import dump, load
+from selfdb.indexie.keys.values import dump, load
 from tests import soak
 
 PARTS: Dict[str, Any] = {

@@ -1,0 +1,88 @@
+"""Opening a file: what it is, whether it has to be made or upgraded, and whether it has what was declared."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, List
+
+from ..errors import OpenFailedError, SchemaError, VersionError
+from ..schema import catalogue, upgrade
+from ..schema.schema import Schema, differences
+from .connection import Connection
+from .connections import Connections
+
+if TYPE_CHECKING:
+    from ..database import Indexie
+
+__all__ = ["attach"]
+
+
+def attach(database: Indexie, connections: Connections, seconds: float) -> Schema:
+    """Bring the file to what is declared; the schema that it has then.
+
+    :param seconds: how long to wait for others who upgrade it.
+    """
+    schema = _present(connections)
+    if schema is None and not database._versions:
+        raise OpenFailedError("the file is empty, and no version is declared to fill it from")
+    connections.use_wal()
+    if schema is not None and not _behind(database, schema):
+        _compare(database, schema)
+        return schema
+    connection = connections.acquire_writer(seconds)
+    try:
+        connection.begin(seconds)
+        # Another process may have done it meanwhile.
+        if not catalogue.exists(connection):
+            schema = _made(database, connection)
+        else:
+            schema = catalogue.read(connection)
+            if _behind(database, schema):
+                schema = upgrade.bring_up(database, connection, schema, _steps(database, schema))
+            else:
+                _compare(database, schema)
+        connection.commit()
+    finally:
+        connections.release_writer(connection)
+    return schema
+
+
+def _present(connections: Connections) -> Schema | None:
+    connection = connections.borrow()
+    try:
+        connection.begin_snapshot()
+        return catalogue.read(connection) if catalogue.exists(connection) else None
+    finally:
+        connections.give_back(connection)
+
+
+def _behind(database: Indexie, schema: Schema) -> bool:
+    return schema.verno < max(database._versions, default=0)
+
+
+def _compare(database: Indexie, schema: Schema) -> None:
+    declared = max(database._versions, default=schema.verno)
+    if schema.verno > declared:
+        raise VersionError(
+            f"the file has version {schema.verno}, and {declared} is the highest that is declared here",
+            stored=schema.verno,
+            declared=declared,
+        )
+    wrong = differences(database._declared(schema.verno), schema.stores)
+    if wrong:
+        raise SchemaError(
+            f"the schema of version {declared} is not the one that the file was made with; a changed schema needs "
+            f"a new version number: {'; '.join(wrong)}"
+        )
+
+
+def _made(database: Indexie, connection: Connection) -> Schema:
+    stores = {name: spec for name, spec in database._declared().items() if spec is not None}
+    return upgrade.create(database, connection, max(database._versions), stores, database._populate)
+
+
+def _steps(database: Indexie, schema: Schema) -> List[upgrade.Step]:
+    return [
+        (number, dict(version._stores), list(version._hooks))
+        for number, version in sorted(database._versions.items())
+        if number > schema.verno
+    ]

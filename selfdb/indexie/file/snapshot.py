@@ -1,0 +1,94 @@
+"""What a read reads from: the transaction it stands in, or a snapshot of its own that shows the overlays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Optional
+
+from ..ports import View
+from ..schema.specs import StoreSpec
+from ..scope import Scope, current
+from .log import NEWEST
+from .reader import Reader
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from ..schema.schema import Schema
+    from ..services import Services
+    from .connections import Connections
+
+__all__ = ["Reading", "Snapshot"]
+
+
+class Snapshot(Reader):
+    """One state of the file, on a connection of its own until it is closed. For one thread at a time."""
+
+    def __init__(self, database: Services, schema: Schema, connections: Connections) -> None:
+        self._connections: Optional[Connections] = connections
+        connection = connections.borrow()
+        try:
+            connection.begin_snapshot()
+            seq = connection.one(f"SELECT seq FROM ({NEWEST}) WHERE {schema.guard}")[0]
+        except BaseException:
+            connections.give_back(connection)
+            raise
+        super().__init__(database, schema, connection, seq)
+
+    def close(self) -> None:
+        """Give back what it holds. Harmless when repeated."""
+        connections, self._connections = self._connections, None
+        if connections is not None:
+            connections.give_back(self.connection)
+
+
+class Reading:
+    """The block of one read: gives the view to read from, and gives back what that holds.
+
+    :param streaming: whether it lasts until the user is done with a result. The transaction that it stands in is not
+        held up then.
+    :param scope: what it stands in; the present context tells by default.
+    """
+
+    __slots__ = ("_database", "_lock", "_scope", "_stores", "_streaming", "_view")
+
+    def __init__(
+        self, database: Services, stores: Sequence[StoreSpec], streaming: bool, scope: Optional[Scope] = None
+    ) -> None:
+        self._database = database
+        self._scope = scope
+        self._stores = stores
+        self._streaming = streaming
+        self._lock: Optional[Scope] = None
+        self._view: Optional[View] = None
+
+    def __enter__(self) -> View:
+        scope = self._scope or current(self._database)
+        while scope is not None:
+            scope.lock.acquire()
+            try:
+                view = scope.view(self._stores)
+            except BaseException:
+                scope.lock.release()
+                raise
+            if view is not None and scope.gives_views:
+                self._view = view
+            if view is not None and not self._streaming:
+                self._lock = scope
+                return view
+            scope.lock.release()
+            if view is not None:
+                return view
+            scope = current(self._database, scope)
+        self._view = self._database._snapshot()
+        return self._view
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        scope, self._lock = self._lock, None
+        if scope is not None:
+            scope.lock.release()
+        view, self._view = self._view, None
+        if view is not None:
+            view.close()

@@ -1,0 +1,1 @@
+"""What is called after a write, and the outbox that keeps it until it is done."""

@@ -1,0 +1,1 @@
+"""Keys and values, and how the file holds them."""

@@ -1,0 +1,1 @@
+"""Queries that run again when what they have read is changed."""

@@ -1,0 +1,1 @@
+"""Writes that are seen, or kept, before they are in the file."""

@@ -1,0 +1,468 @@
+"""Transactions that hold no lock: their writes lie in memory until they are committed, visible at once or hidden."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, List, NamedTuple, Optional, Tuple, TypeVar, Union
+
+from ...core.marks import blocking
+from ...core.strand import Strand
+from ...core.waits import Waiting, waiting
+from ..errors import (
+    InvalidArgumentError,
+    NotInScopeError,
+    ReadOnlyError,
+    StorageError,
+    SubTransactionError,
+    TransactionInactiveError,
+)
+from ..file.log import ChangeSet
+from ..file.snapshot import Reading
+from ..keys.extraction import extractor_of
+from ..keys.keys import decode
+from ..keys.values import load
+from ..ports import Sink, View
+from ..schema.specs import EncodedKey, StoreSpec
+from ..scope import PASS, Scope, current, surely
+from ..tables.table import Table
+from .merge import OverlayRow
+from .overlay import Draft, Overlay
+from .publish import Others
+from .settle import Edits, Settlement, settle
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+__all__ = ["Operation", "OverlayTransaction", "check_no_overlay", "network_first"]
+
+T = TypeVar("T")
+
+log = logging.getLogger("selfdb.indexie")
+
+
+class Operation(NamedTuple):
+    """One change that an overlay transaction holds.
+
+    :ivar id: what hooks are given as ``operation_id``.
+    :ivar key: the row's key; ``None`` when the whole table was cleared.
+    :ivar item: the new document; ``None`` when the row was deleted.
+    :ivar old: the document before.
+    :ivar all: whether the whole table was cleared.
+    """
+
+    id: str
+    table: str
+    op: str
+    key: Any
+    item: Any
+    old: Any
+    all: bool
+
+
+class OverlayTransaction(Scope):
+    """Writes to some tables that are kept in memory until :meth:`commit`, made by ``start_transaction()``.
+
+    A context manager: in its block, writes of this context (this thread or task) to the tables go into it, and reads of
+    them see what it holds over what is stored. An optimistic one is seen by every reader and live query of this process
+    at once; otherwise by its own context alone. Other tables are written as ever. A block that is left without
+    ``commit()``, or by an exception, is rolled back.
+
+    Generated keys are final: they are taken from the table's own generator. An overlay is not durable, and other
+    processes see what was committed.
+
+    :ivar active: whether it can be written to.
+    """
+
+    kind = "overlay"
+    gives_views = True
+
+    def __init__(
+        self,
+        database: Any,
+        tables: Union[str, Any, Iterable[Union[str, Any]]],
+        *,
+        optimistic: bool = False,
+        conflict: str = "error",
+    ) -> None:
+        super().__init__(database)
+        if conflict not in ("error", "overwrite"):
+            raise InvalidArgumentError(f"conflict={conflict!r}: it is 'error' or 'overwrite'")
+        self._names = _names(tables)
+        if not self._names:
+            raise InvalidArgumentError("start_transaction() wants at least one table")
+        for name in self._names:
+            database._spec(name)  # which raises where there is no such table
+        self._optimistic = bool(optimistic)
+        self._overwrite = conflict == "overwrite"
+        self._overlay = Overlay(self._reserve, self._forsake)
+        self._state = "new"
+        self._drafting: Optional[threading.Thread] = None
+
+    def __repr__(self) -> str:
+        kind = "optimistic" if self._optimistic else "hidden"
+        return f"<OverlayTransaction {kind} on {', '.join(self._names)}: {self._state}>"
+
+    # As a block
+
+    def __enter__(self) -> OverlayTransaction:
+        """Have the writes of this context go into it.
+
+        :raises SubTransactionError: when another one of this context has one of the tables, or within
+            ``db.transaction()``.
+        :raises TransactionInactiveError: when it was entered before.
+        """
+        if self._state != "new":
+            raise TransactionInactiveError("an overlay transaction is entered once; start another one")
+        scope = current(self.database)
+        while scope is not None:
+            self._check_within(scope)
+            self.strand = self.strand or scope.strand
+            scope = current(self.database, scope)
+        self.strand = self.strand or Strand()
+        self._state = "active"
+        self.database._publisher.enrol(self._overlay)
+        self.enter()
+        return self
+
+    def _check_within(self, scope: Scope) -> None:
+        if scope.kind == "live":
+            raise ReadOnlyError("the function of a live query must not write, nor begin a transaction")
+        if not isinstance(scope, OverlayTransaction):
+            raise SubTransactionError(
+                "start_transaction() cannot be within db.transaction(), which holds the file's lock: this one is "
+                "there to do without"
+            )
+        shared = sorted(set(scope._names) & set(self._names))
+        if shared:
+            raise SubTransactionError(f"an overlay transaction around this one has {shared[0]!r} already")
+
+    @waiting
+    def __exit__(
+        self,
+        kind: Optional[type[BaseException]],
+        error: Optional[BaseException],
+        traceback: Optional[TracebackType],
+    ) -> Waiting[None]:
+        """Roll back, unless it was committed."""
+        if self._state == "active":
+            self.leave()
+            yield from surely(self._end, self._end)
+
+    # What it is for
+
+    @property
+    def optimistic(self) -> bool:
+        """Whether others see its writes before they are committed."""
+        return self._optimistic
+
+    @property
+    def scope(self) -> Tuple[str, ...]:
+        """The names of its tables."""
+        return self._names
+
+    @property
+    def operations(self) -> List[Operation]:
+        """What hooks are going to be told, in its order; silent writes are not among them."""
+        return [
+            Operation(
+                each.id,
+                each.effect.store.name,
+                each.effect.op,
+                None if each.effect.all else decode(each.effect.key),
+                None if each.effect.new is None else load(each.effect.new),
+                None if each.effect.old is None else load(each.effect.old),
+                each.effect.all,
+            )
+            for each in list(self._overlay.operations)
+        ]
+
+    def table(self, name: Union[str, Any]) -> Any:
+        """One of its tables, whose reads and writes go into it from any thread and in any context.
+
+        :raises NotInScopeError: when it is not one of its tables.
+        """
+        found = name if isinstance(name, str) else name.name
+        if found not in self._names:
+            raise NotInScopeError(f"this transaction has no {found!r}", table=found, scope=self._names)
+        return Table(Through(self), found)  # type: ignore[arg-type]
+
+    # What tables ask
+
+    def write(self, stores: Sequence[StoreSpec], work: Callable[[Sink], T], silent: bool) -> T:
+        """Do ``work`` on it, if its tables are concerned."""
+        if not any(store.name in self._names for store in stores):
+            return PASS  # type: ignore[no-any-return]
+        with self.lock:
+            self._check_active()
+            return self._write(work, explicit=True)
+
+    def view(self, stores: Sequence[StoreSpec]) -> Optional[View]:
+        """What it holds over what is stored and visible."""
+        if not any(store.name in self._names for store in stores):
+            return None
+        with self.lock:
+            self._check_active()
+            view: View = self.database._publisher.over(self.database._base, self._overlay)
+            return view
+
+    def _check_active(self) -> None:
+        if self._state != "active":
+            raise TransactionInactiveError(f"this overlay transaction is over: it was {self._state}")
+
+    def _write(self, work: Callable[[Sink], T], explicit: bool) -> T:
+        if self._drafting is threading.current_thread():
+            raise SubTransactionError("a function given to a write must not write itself: the row is being changed")
+        draft = Draft(self._overlay, self.database._base, time.time, explicit=explicit)
+        self._drafting = threading.current_thread()
+        try:
+            result = work(draft)
+        except BaseException:
+            draft.discard()
+            raise
+        finally:
+            self._drafting = None
+            draft.close()
+        if self._optimistic and draft.changes:
+            epoch = self.database._publisher.change(
+                self._overlay, draft.keep, lambda others: _note(draft.log, self._overlay, draft.changes, others)
+            )
+            self._tell(draft.log, epoch)
+        else:
+            draft.keep()
+        return result
+
+    def _tell(self, changes: ChangeSet, epoch: int) -> None:
+        feed = self.database._feed
+        if changes and feed.listening:
+            feed.overlay_changed(changes, epoch)
+
+    def _reserve(self, store: StoreSpec, above: float, count: int) -> int:
+        """Take keys from the file's generator."""
+        writer = self.database._writer().begin()
+        try:
+            if above > 0:
+                writer.saw_key(store, above)
+            first: int = writer.next_key(store)
+            writer.saw_key(store, first + count - 1)
+            writer.commit()
+        except BaseException:
+            writer.rollback()
+            raise
+        return first
+
+    # Its end
+
+    @blocking(closes=True)
+    def commit(self) -> None:
+        """Store what it holds, at one instant for every reader.
+
+        Hooks are told first where it is optimistic, or the table's strategy is ``NETWORK_FIRST``; otherwise the outbox
+        is given what they are to be told. If anything fails nothing is stored, and what it held is gone.
+
+        :raises HookError: when such a hook raises; ``completed`` names the operations whose hooks had succeeded.
+        :raises WriteConflictError: when a row was changed elsewhere since it was first changed here.
+        :raises ConstraintError: when a key of a unique index is taken by now. Of these two ``hooks_succeeded`` says
+            whether hooks had been told all the same.
+        :raises TransactionInactiveError: when it is over already.
+        """
+        with self.lock:
+            self._check_active()
+            self._state = "being committed"
+        # From here on calls of this context, those of its hooks among them, go where they would go without it.
+        self.leave()
+        self._commit()
+
+    def _commit(self) -> None:
+        database = self.database
+        overlay = self._overlay
+        publisher = database._publisher
+        changes = ChangeSet()
+        epochs: List[int] = []
+
+        def publish() -> None:
+            if self._optimistic:
+                _note(changes, overlay, overlay.held, publisher.others(overlay))
+            epochs.append(publisher.remove(overlay))
+
+        settlement = Settlement(
+            overlay,
+            lambda: database._writer().begin(),
+            publish,
+            lambda store: self._optimistic or database._hooks.network_first((store,)),
+            self._overwrite,
+            self._optimistic,
+            _validate(database),
+        )
+        try:
+            listening, untold, operations, edits = settle(settlement)
+        except BaseException:
+            self._end("rolled back: its commit failed")
+            raise
+        self._state = "committed"
+        self._close_strand()
+        if self._optimistic:
+            _note_edits(changes, overlay, edits)
+            self._tell(changes, epochs[0])
+        if operations:
+            database._hooks.committed(
+                listening,
+                [operation.effect for operation in untold],
+                operations=[(operation.id, operation.created) for operation in untold],
+                optimistic=self._optimistic,
+            )
+
+    @blocking(closes=True)
+    def rollback(self) -> None:
+        """Forget what it holds. Harmless when it was rolled back already, or its commit failed.
+
+        :raises TransactionInactiveError: when it was committed.
+        """
+        if self._state in ("committed", "being committed"):
+            raise TransactionInactiveError("this overlay transaction cannot be rolled back: it was committed")
+        with self.lock:
+            self.leave()
+            self._end()
+
+    def _end(self, how: str = "rolled back") -> None:
+        if self._state.startswith("rolled back"):
+            return
+        self._state = how
+        self._close_strand()
+        publisher = self.database._publisher
+        overlay = self._overlay
+        changes = ChangeSet()
+        visible = overlay in publisher.layers
+        epoch = publisher.withdraw(overlay, lambda others: _note(changes, overlay, overlay.held, others))
+        if visible and self.database._feed.listening:
+            self._note_base(changes)
+            self._tell(changes, epoch)
+
+    def _note_base(self, changes: ChangeSet) -> None:
+        """What of the file readers see now that its rows are gone."""
+        overlay = self._overlay
+        try:
+            # Read after it was withdrawn: what is committed from then on tells of itself.
+            base = self.database._base()
+            try:
+                for name, store in overlay.stores.items():
+                    rows = overlay.rows(name)
+                    below = base.many(store, list(rows))
+                    extract = extractor_of(store).index_keys
+                    for key, row in rows.items():
+                        found = below.get(key)
+                        now = None if found is None else extract(load(found.text))
+                        changes.record(store, key, row.keys if row.text is not None else None, now)
+            finally:
+                base.close()
+        except StorageError as error:
+            log.debug("what an overlay covered could not be read: %s", error)
+            for store in overlay.stores.values():
+                changes.whole(store)
+
+    def _forsake(self) -> None:
+        """The database was closed, or this is a forked child."""
+        self._state = "rolled back: the database was closed"
+        self.active = False
+        self._close_strand()
+
+    def _close_strand(self) -> None:
+        strand = self.strand
+        if strand is not None and (self.parent is None or self.parent.strand is not strand):
+            strand.close()
+
+
+def _names(tables: Union[str, Any, Iterable[Union[str, Any]]]) -> Tuple[str, ...]:
+    if isinstance(tables, str) or hasattr(tables, "name"):
+        tables = (tables,)
+    return tuple(dict.fromkeys(each if isinstance(each, str) else each.name for each in tables))
+
+
+def _validate(database: Any) -> Callable[[StoreSpec, Any], object]:
+    def validate(store: StoreSpec, document: Any) -> None:
+        check = database.table(store.name)._validate
+        if check is not None:
+            check(document)
+
+    return validate
+
+
+def _note(
+    changes: ChangeSet, overlay: Overlay, held: Mapping[str, Mapping[EncodedKey, OverlayRow]], others: Others
+) -> None:
+    """What other overlays have under the keys of this one: readers see it more, or less, than before."""
+    for other in others:
+        for name, rows in held.items():
+            theirs = other.rows(name)
+            for key in rows if theirs else ():
+                row = theirs.get(key)
+                if row is not None and row.text is not None:
+                    changes.record(overlay.stores[name], key, row.keys, None)
+
+
+def _note_edits(changes: ChangeSet, overlay: Overlay, edits: Edits) -> None:
+    """What hooks have changed, against what readers saw before."""
+    for (name, key), text in edits.items():
+        store = overlay.stores[name]
+        changes.record(store, key, overlay.rows(name)[key].keys, extractor_of(store).index_keys(load(text)))
+
+
+def check_no_overlay(database: Any, stores: Sequence[StoreSpec]) -> None:
+    """Return if a transaction of the file over these stores may begin here.
+
+    :raises SubTransactionError: when an overlay transaction of this context has one of them.
+    """
+    names = {store.name for store in stores}
+    scope = current(database)
+    while scope is not None:
+        if isinstance(scope, OverlayTransaction):
+            shared = sorted(names.intersection(scope._names))
+            if shared:
+                raise SubTransactionError(
+                    f"an overlay transaction has {shared[0]!r}, whose writes go there until it is committed"
+                )
+        scope = current(database, scope)
+
+
+class Through:
+    """A database as one overlay transaction has it, for tables that are used outside of its context."""
+
+    def __init__(self, transaction: OverlayTransaction) -> None:
+        self._transaction = transaction
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transaction.database, name)
+
+    def __repr__(self) -> str:
+        return repr(self._transaction)
+
+    def _fast(self) -> None:
+        return None
+
+    def _view(self, stores: Sequence[StoreSpec], streaming: bool = False) -> Reading:
+        return Reading(self._transaction.database, stores, streaming, self._transaction)
+
+    def _write(self, stores: Sequence[StoreSpec], work: Callable[[Sink], T], *, silent: bool) -> T:
+        return self._transaction.write(stores, work, silent)
+
+
+def network_first(database: Any, stores: Sequence[StoreSpec], work: Callable[[Sink], T]) -> T:
+    """One call's write to tables whose hooks come first: what it changes is stored when they have succeeded.
+
+    :raises HookError: when one of them raises; nothing was stored then.
+    :raises WriteConflictError: when a row was changed elsewhere while they ran.
+    """
+    transaction = OverlayTransaction(database, [store.name for store in stores])
+    transaction._state = "active"
+    database._publisher.enrol(transaction._overlay)
+    try:
+        with transaction.lock:
+            result = transaction._write(work, explicit=False)
+    except BaseException:
+        transaction._end()
+        raise
+    transaction._state = "being committed"
+    transaction._commit()
+    return result

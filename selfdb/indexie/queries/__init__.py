@@ -1,0 +1,1 @@
+"""Where-clauses and collections, and how they are carried out."""

@@ -1,0 +1,1 @@
+"""What the stores of a database are: schema strings, versions, the catalogue in the file, upgrades."""

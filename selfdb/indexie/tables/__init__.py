@@ -1,0 +1,1 @@
+"""What is written to a table, and what a write means."""
