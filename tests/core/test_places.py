@@ -49,6 +49,20 @@ def test_a_job_gets_a_worker_with_a_place_and_the_next_one_waits() -> None:
     assert crew.places._free == 1
 
 
+@pytest.mark.parametrize("place", [True, False], ids=["with a place", "without one"])
+def test_a_thread_that_is_kept_for_one_thing_holds_no_place_while_it_waits(place: bool) -> None:
+    crew = Crew()
+    crew.places.put("one")
+    (worker,) = crew.started
+    if not place:  # it gave it back, to wait for something else
+        crew.places.give()
+        worker.has_place = False
+    crew.places.lend(worker)
+    assert (worker.has_place, crew.places._free, crew.places._workers) == (False, 1, 0)
+    crew.places.take_back(worker)
+    assert (worker.has_place, crew.places._free, crew.places._workers) == (True, 0, 1)
+
+
 def test_who_waits_for_the_network_lets_others_compute() -> None:
     crew = Crew()
     crew.places.put("one")
