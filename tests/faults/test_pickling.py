@@ -17,6 +17,7 @@ import pytest
 import selfdb
 from selfdb import SelfDB
 from selfdb.exceptions import NotFoundError, SelfDBError
+from selfdb.indexie import StorageError
 from selfdb.models import TokenPair, UserCreate, UserUpdate
 from selfdb.server.folderlock import Serving
 from tests.faults.canaries import ACCESS, HEADER, KEY, PASSWORD, REFRESH, look_for
@@ -43,6 +44,7 @@ CLASSES = _classes()
 
 OTHERS: Dict[str, Any] = {
     "ApiError": (409, "gone", {"Retry-After": "1"}),
+    "Retry": (1.5,),
     "FolderInUse": (Path("/srv/data"), Serving(4711, "http://127.0.0.1:8000", KEY)),
 }
 """What the constructors of other classes take, where it is not a message."""
@@ -56,6 +58,10 @@ class OfTheUserPlain(NotFoundError):
 
 def _examples(kind: Type[BaseException]) -> List[BaseException]:
     """Errors of ``kind`` as they come to be: with everything set, and with as little as its constructor takes."""
+    if issubclass(kind, StorageError):
+        carried = {name: "ann" for base in kind.__mro__ for name in vars(base).get("__annotations__", ())}
+        carrying = kind("gone", **{name: value for name, value in carried.items() if hasattr(kind, name)})
+        return [carrying, kind("gone")]
     if issubclass(kind, SelfDBError):
         whole = kind("gone", 404, {"detail": ["x"]}, method="GET", path="/x", request_id="r", attempts=2)
         whole.hint = "look elsewhere"
