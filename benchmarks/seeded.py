@@ -170,7 +170,7 @@ _LIVE = (
         "selfdb/indexie/file/log.py",
         "            self._whole.add(name)\n",
         "            pass\n",
-        ("tests/indexie/test_live.py::TestCase076::test_c076_what_lies_in_the_range_runs_it",),
+        ("tests/indexie/test_protections.py::test_c076_more_rows_than_a_commit_tells_one_by_one",),
     ),
     Fault(
         "a run that fails forgets what the last one has read",

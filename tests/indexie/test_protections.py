@@ -197,6 +197,15 @@ def test_i2_a_row_that_an_overlay_moves_out_of_a_range_and_back(db: Any) -> None
     assert query.value == 1
 
 
+def test_c076_more_rows_than_a_commit_tells_one_by_one(db: Any) -> None:
+    query = use_live_query(lambda: db.users.get(300))
+    with db.transaction("rw", "users"):
+        for number in range(1, 301):
+            db.users.put({"id": number})
+    assert query.settle(SOON)
+    assert query.value == {"id": 300}
+
+
 def test_i2_a_row_of_two_overlays(db: Any) -> None:
     """What the lower one shows is seen again when the upper one goes."""
     db.users.add({"age": 5})
