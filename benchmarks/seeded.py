@@ -27,8 +27,8 @@ _COMMITS = (
     Fault(
         "a transaction that writes has no lock before its first write",
         "selfdb/indexie/file/connection.py",
-        'self.insist("BEGIN IMMEDIATE", seconds)',
-        'self.insist("BEGIN", seconds)',
+        '.execute("BEGIN IMMEDIATE")',
+        '.execute("BEGIN")',
         ("tests/indexie/test_protections.py::test_c069_the_lock_is_there_before_the_first_write",),
     ),
     Fault(

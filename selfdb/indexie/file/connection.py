@@ -66,8 +66,9 @@ class Connection:
     @property
     def cursor(self) -> sqlite3.Cursor:
         """One to be used again and again by who holds the connection, for what leaves nothing to be read."""
+        # It goes whenever the connection under it does.
         cursor = self._cursor
-        if cursor is None or cursor.connection is not self._raw:
+        if cursor is None:
             cursor = self._cursor = self.raw.cursor()
         return cursor
 
@@ -120,10 +121,10 @@ class Connection:
                 raise self.failed(error) from error
 
     def all(self, sql: str, parameters: Sequence[Any] = ()) -> List[Any]:
-        """Run a statement and return all of its rows."""
+        """Run a statement and return all of its rows. Nothing of it is left running: it holds no snapshot any more."""
         with self.lock:
             try:
-                return self.raw.execute(sql, parameters).fetchall()
+                return (self._raw or self.raw).execute(sql, parameters).fetchall()
             except sqlite3.Error as error:
                 raise self.failed(error) from error
 
@@ -135,7 +136,10 @@ class Connection:
         :param seconds: how long to wait for other processes' ones; ``None`` is the database's ``busy_timeout``.
         :raises IndexieTimeoutError: when that time is over.
         """
-        self.insist("BEGIN IMMEDIATE", seconds)
+        try:
+            (self._cursor or self.cursor).execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            self._persist("BEGIN IMMEDIATE", error, seconds)
 
     def begin_snapshot(self) -> None:
         """Begin a transaction that reads; its snapshot is that of its first read."""
@@ -143,25 +147,33 @@ class Connection:
 
     def commit(self) -> None:
         """End the transaction and keep what it did."""
-        self.insist("COMMIT")
+        try:
+            (self._cursor or self.cursor).execute("COMMIT")
+        except sqlite3.Error as error:
+            self._persist("COMMIT", error)
 
     def rollback(self) -> None:
         """End the transaction, if there is one, and undo what it did."""
         if self.in_transaction:
             self.execute("ROLLBACK")
 
-    def insist(self, sql: str, seconds: Optional[float] = None) -> None:
-        """Run ``sql`` until no lock of another connection is in its way.
+    def insist(self, sql: str) -> None:
+        """Run ``sql`` until no lock of another connection is in its way."""
+        try:
+            self.cursor.execute(sql)
+        except sqlite3.Error as error:
+            self._persist(sql, error)
+
+    def _persist(self, sql: str, error: sqlite3.Error, seconds: Optional[float] = None) -> None:
+        """Run ``sql``, which a lock was in the way of, until none is.
 
         SQLite's own wait has steps of up to 100 ms, which is long beside a transaction of 100 us.
+
+        :param error: what it failed with; any other error than for a lock is raised as ours.
         """
+        if not is_busy(error):
+            raise self.failed(error) from error
         cursor = self.cursor
-        try:
-            cursor.execute(sql)
-            return
-        except sqlite3.Error as error:
-            if not is_busy(error):
-                raise self.failed(error) from error
         seconds = self._busy_timeout if seconds is None else seconds
         end = time.monotonic() + seconds
         step, longest = self._timing.busy_step, self._timing.busy_step_limit

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping
 from math import isfinite
-from typing import Any, Dict, List, NamedTuple, Optional, Protocol, Tuple, Union
+from typing import Any, Dict, FrozenSet, List, NamedTuple, Optional, Protocol, Tuple, Union
 
 from ..schema.specs import EncodedKey, StoreSpec
 
@@ -82,16 +82,14 @@ _WATERMARK = (
 )
 
 
-class _Touched(NamedTuple):
-    store: StoreSpec
-    rows: List[_Row]
+_NONE: FrozenSet[str] = frozenset()
 
 
 class Mark(NamedTuple):
     """How far a `ChangeSet` was."""
 
     rows: Dict[str, int]
-    whole: frozenset[str]
+    whole: FrozenSet[str]
 
 
 class ChangeSet:
@@ -103,8 +101,9 @@ class ChangeSet:
     __slots__ = ("_touched", "_whole")
 
     def __init__(self) -> None:
-        self._touched: Dict[str, _Touched] = {}
-        self._whole: set[str] = set()
+        # By the store's name: the store, and its rows.
+        self._touched: Dict[str, Tuple[StoreSpec, List[_Row]]] = {}
+        self._whole: FrozenSet[str] = _NONE  # replaced, never changed: most transactions never need another
 
     def __bool__(self) -> bool:
         """Whether there is anything to tell."""
@@ -116,37 +115,35 @@ class ChangeSet:
         :param old: its keys in the store's indexes before; ``None`` when there was no such row.
         :param new: its keys now; ``None`` when it is gone.
         """
-        name = store.name
-        touched = self._touched.get(name)
+        touched = self._touched.get(store.name)
         if touched is None:
-            touched = self._touched[name] = _Touched(store, [])
-        rows = touched[1]
-        if len(rows) < MAX_ROWS:
-            rows.append((key, old, new))
-        else:
-            self._whole.add(name)
+            self._touched[store.name] = store, [(key, old, new)]
+        elif len(touched[1]) < MAX_ROWS:
+            touched[1].append((key, old, new))
+        elif store.name not in self._whole:
+            self._whole |= {store.name}
 
     def whole(self, store: StoreSpec) -> None:
         """Any row of the store may have been written."""
-        self._whole.add(store.name)
+        self._whole |= {store.name}
 
     def everything(self) -> None:
         """Any row of any store may have been written, and the schema changed."""
-        self._whole.add(EVERYTHING)
+        self._whole |= {EVERYTHING}
 
     def mark(self) -> Mark:
         """How far it is, for :meth:`back_to`."""
-        return Mark({name: len(touched.rows) for name, touched in self._touched.items()}, frozenset(self._whole))
+        return Mark({name: len(rows) for name, (_, rows) in self._touched.items()}, self._whole)
 
     def back_to(self, mark: Mark) -> None:
         """Forget what came after ``mark``, because it was undone."""
         for name in list(self._touched):
             count = mark.rows.get(name, 0)
             if count:
-                del self._touched[name].rows[count:]
+                del self._touched[name][1][count:]
             else:
                 del self._touched[name]
-        self._whole = set(mark.whole)
+        self._whole = mark.whole
 
     def changes(self) -> Changes:
         """All that was touched, by store and index."""
@@ -203,18 +200,23 @@ def _text(key: EncodedKey) -> str:
     return repr(key) if type(key) is int or isfinite(key) else ("Infinity" if key > 0 else "-Infinity")  # type: ignore[operator, arg-type]
 
 
-def _encode_one(store: StoreSpec, key: EncodedKey, keys: IndexKeys) -> bytes:
+def _encode_one(store: StoreSpec, key: EncodedKey, keys: Tuple[Any, ...]) -> bytes:
     """What :func:`_encode` gives where one row was added, which is what most commits are."""
-    names: Optional[List[str]] = store.__dict__.get("_log_names")
-    if names is None:
-        names = store.__dict__["_log_names"] = [f",{_quoted(index.name)}:[" for index in store.indexes]
-        store.__dict__["_log_name"] = f"{{{_quoted(store.name)}:{{{_quoted(KEY)}:["
-    parts = [store.__dict__["_log_name"], _text(key), "]"]
-    for name, value in zip(names, keys or ()):
-        if value is None or value == ():
-            continue
-        parts += (name, ",".join(map(_text, value)) if type(value) is tuple else _text(value), "]")  # type: ignore[arg-type]
-    parts.append("}}")
+    form: Optional[Tuple[str, List[str]]] = store.__dict__.get("_log_form")
+    if form is None:
+        names = [f"],{_quoted(index.name)}:[" for index in store.indexes]
+        form = store.__dict__["_log_form"] = f"{{{_quoted(store.name)}:{{{_quoted(KEY)}:[", names
+    parts = [form[0], _text(key)]
+    for name, value in zip(form[1], keys):
+        kind = type(value)
+        if kind is bytes:
+            parts += (name, _quoted(value.decode("latin-1")))  # as _text() does, without a call for it
+        elif kind is tuple:
+            if value:
+                parts += (name, ",".join(map(_text, value)))
+        elif value is not None:
+            parts += (name, _text(value))
+    parts.append("]}}")
     return "".join(parts).encode()
 
 
@@ -282,7 +284,7 @@ def append(
 
 def generators_text(generators: Mapping[int, int]) -> str:
     """What stands in the newest row for the next generated keys of stores, given by their numbers."""
-    return "{" + ",".join([f'"{number}":{key}' for number, key in generators.items()]) + "}"
+    return "{" + ",".join(map('"%d":%d'.__mod__, generators.items())) + "}"
 
 
 def prune(execute: Execute, seq: int, total: int, keep_rows: int = KEEP_ROWS, keep_bytes: int = KEEP_BYTES) -> None:

@@ -180,13 +180,7 @@ class Reader:
     def _told(self, sql: str, parameters: Tuple[Any, ...]) -> Optional[List[str]]:
         publisher = self.database._publisher
         epoch = publisher.epoch
-        connection = self.connection
-        try:
-            with connection.lock:
-                # Fetched to the end, so that the statement holds no snapshot any more.
-                found = connection.raw.execute(sql, parameters).fetchall()
-        except sqlite3.Error as error:
-            raise connection.failed(error) from error
+        found = self.connection.all(sql, parameters)
         return [text for (text,) in found] if publisher.epoch == epoch else None
 
     def close(self) -> None:

@@ -35,13 +35,7 @@ _logger = logging.getLogger("selfdb.indexie")
 _GENERATORS = "\0generators"
 
 
-def _generators(schema: Schema, text: str) -> Mapping[int, int]:
-    """The next keys by the stores' numbers, as the newest row of the log tells them."""
-    # Mostly it is what this process has written there last.
-    known: Optional[Tuple[str, Mapping[int, int]]] = schema.cache.get(_GENERATORS)
-    if known is not None and known[0] == text:
-        return known[1]
-    return {int(number): key for number, key in json.loads(text).items()}
+_NO_GENERATORS: Tuple[str, Mapping[int, int]] = "{}", MappingProxyType({})
 
 
 class _Mark(NamedTuple):
@@ -89,8 +83,7 @@ class Writer:
         self._silent = silent
         self._given = connection is not None
         if connection is not None:
-            self._attach(connection)
-            self._start()
+            self._start(connection)
 
     # Beginning and end
 
@@ -106,8 +99,7 @@ class Writer:
         connections = self.database._connections
         try:
             connection.begin()
-            self._attach(connection)
-            self._start()
+            self._start(connection)
         except BaseException:
             try:
                 connection.rollback()
@@ -116,17 +108,23 @@ class Writer:
             raise
         return self
 
-    def _attach(self, connection: Connection) -> None:
+    def _start(self, connection: Connection) -> None:
+        """Begin on a connection whose transaction has begun."""
         self.connection = connection
-        self._raw = connection.raw
-        self._cursor = connection.cursor
-        self._execute = self._cursor.execute
-
-    def _start(self) -> None:
-        newest, self._total, text, self._hooks = self._one(self.schema.newest)
+        cursor = self._cursor = connection.cursor
+        self._raw = cursor.connection
+        self._execute = cursor.execute
+        try:
+            ((newest, self._total, text, self._hooks),) = cursor.execute(self.schema.newest).fetchall()
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
         self.seq = newest + 1
         self._generators_text = text
-        self._generators = _generators(self.schema, text)
+        # The next keys by the stores' numbers. Mostly they are what this process has written there last.
+        known, generators = self._rows.get(_GENERATORS, _NO_GENERATORS)
+        if known != text:
+            generators = {int(number): key for number, key in json.loads(text).items()}
+        self._generators = generators
         if not self._silent:
             self.listening = self.database._hooks.listening(self.connection, self._hooks)
             self._wanted = self.listening.wanted
@@ -405,12 +403,6 @@ class Writer:
         self.effects.append(effect)
 
     # Errors
-
-    def _one(self, sql: str, parameters: Tuple[Any, ...] = ()) -> Any:
-        try:
-            return self._execute(sql, parameters).fetchall()[0]
-        except sqlite3.Error as error:
-            raise self._failed(error) from error
 
     def _failed(self, error: sqlite3.Error) -> IndexedDBError:
         """The error to raise in the place of SQLite's."""

@@ -71,7 +71,7 @@ def encode(value: Any) -> EncodedKey:
     """
     kind = type(value)
     if kind is int and SMALLEST <= value <= LARGEST:
-        return int(value)
+        return value  # type: ignore[no-any-return]
     if kind is str:
         try:
             return _TEXT + value.encode()  # type: ignore[no-any-return]

@@ -93,21 +93,25 @@ def _tagged_float(value: float) -> Dict[str, Any]:
 # Writing
 
 
-def _encoder() -> Callable[[Any], str]:
+def _encoder() -> Callable[[Any, int], Iterable[str]]:
+    """What gives the pieces of a value's text; the second argument, a depth, is 0."""
     make = getattr(_json, "c_make_encoder", None)
     if make is None:
         slow = json.JSONEncoder(
             check_circular=False, allow_nan=False, ensure_ascii=False, separators=(",", ":"), default=_tagged
         )
-        return slow.encode
+        return lambda value, _: (slow.encode(value),)
     # JSONEncoder makes this very object anew for each document.
     texts = getattr(_json, "c_encode_basestring", None) or _json.encode_basestring
-    encode = make(None, _tagged, texts, None, ":", ",", False, False, False)
-    join = "".join
-    return lambda value: join(encode(value, 0))
+    pieces: Callable[[Any, int], Iterable[str]] = make(None, _tagged, texts, None, ":", ",", False, False, False)
+    return pieces
 
 
-_encode = _encoder()
+_pieces = _encoder()
+
+
+def _encode(value: Any) -> str:
+    return "".join(_pieces(value, 0))
 
 
 def dump(document: Any) -> Tuple[Any, str]:
@@ -128,7 +132,7 @@ def dump(document: Any) -> Tuple[Any, str]:
                     break
         if not flat and not _is_plain(document):
             document = _cleaned(document, [], set())
-        text = _encode(document)
+        text = "".join(_pieces(document, 0))
         if not text.isascii():
             text.encode()
         if _MARK not in text or not _has_mark(document):
