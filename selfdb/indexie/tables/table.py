@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, List, Optional, Tuple, TypeVar, 
 from ...core.marks import blocking
 from ..errors import InvalidArgumentError, InvalidStateError, StorageError
 from ..file.reader import Reader
+from ..functions import function_for
 from ..hooks.hooks import in_hook
 from ..keys.keys import decode, encode
 from ..keys.ranges import EVERYTHING
@@ -359,6 +360,7 @@ class Table(Generic[T]):
         accept = getattr(model_or_callable, "model_validate", model_or_callable)
         if not callable(accept):
             raise InvalidArgumentError(f"attach_schema() takes a model or a function, not {model_or_callable!r}")
+        function_for(accept, "attach_schema()")
         name = self._name
 
         def validate(document: Any) -> None:
