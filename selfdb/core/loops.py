@@ -45,8 +45,9 @@ class _Errand:
             raise RuntimeError("a callback of this loop was called on the loop's own thread, which cannot wait for it")
         carry_into(context)
         try:
-            loop.call_soon_threadsafe(self._begin, context=context)
             with interruptible(lambda: self._give_up(loop)):
+                # Not before: the loop may be quick enough to give up the call while this thread is still on its way.
+                loop.call_soon_threadsafe(self._begin, context=context)
                 while True:
                     try:
                         result, error = self._outcome.get(timeout=_LOOK_AROUND)
