@@ -11,8 +11,6 @@ import pytest
 
 from selfdb import APITimeoutError, RealtimeError
 from selfdb.aio import SelfDB
-from selfdb.core import loops
-from selfdb.core.asynchronous import Bridge
 from selfdb.core.dispatch import Dispatcher, Full, Job
 from selfdb.core.loops import LoopCallback, LoopSource
 from selfdb.models import RealtimePayload
@@ -261,52 +259,6 @@ def test_a_loop_that_is_closed_without_its_tasks_being_told() -> None:
     for task in tasks:
         task._log_destroy_pending = False
         task.get_coro().close()
-
-
-def test_a_callback_whose_call_is_given_up_at_once_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
-    interruptible = loops.interruptible
-
-    def slow(end: Callable[[], object]) -> Any:
-        time.sleep(0.05)  # the loop is quicker than the thread that waits for it
-        return interruptible(end)
-
-    monkeypatch.setattr(loops, "interruptible", slow)
-
-    async def main() -> None:
-        bridge, ended = Bridge(), asyncio.Event()
-
-        async def stuck() -> None:
-            task.cancel()
-            try:
-                await asyncio.sleep(BOUND)
-            except asyncio.CancelledError:
-                ended.set()
-                raise
-
-        task = asyncio.ensure_future(bridge.work(LoopCallback(stuck, bridge.loop), (), {}))
-        await asyncio.wait_for(ended.wait(), 5)
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        bridge.close()
-
-    asyncio.run(main())
-
-
-def test_a_callback_of_a_loop_that_is_over_runs_on_the_latest_one() -> None:
-    async def main() -> asyncio.AbstractEventLoop:
-        return asyncio.get_running_loop()
-
-    async def given() -> LoopCallback:
-        return LoopCallback(main, lambda: latest[-1])
-
-    latest: List[asyncio.AbstractEventLoop] = []
-    callback = asyncio.run(given())
-
-    async def again() -> None:
-        latest.append(asyncio.get_running_loop())
-        assert await asyncio.to_thread(callback) is latest[-1]
-
-    asyncio.run(again())
 
 
 def test_on_its_own_loops_thread_a_callback_cannot_be_waited_for() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, List, Optional, Tuple, TypeVar, Union
+from typing import TYPE_CHECKING, Any, Generic, List, Optional, Tuple, TypeVar, Union, overload
 
 from ...core.marks import blocking
 from ..errors import InvalidArgumentError, InvalidStateError, StorageError
@@ -260,6 +260,12 @@ class Table(Generic[T]):
         return [load(rows[key].text) if key in rows else None for key in encoded]
 
     # Queries
+
+    @overload
+    def where(self, path: Union[str, Sequence[str]]) -> WhereClause[T]: ...
+
+    @overload
+    def where(self, path: Mapping[str, Any]) -> Collection[T]: ...
 
     def where(self, path: Union[str, Sequence[str], Mapping[str, Any]]) -> Any:
         """Begin a query on an index, on the key (by its path or ``":id"``), or on the leading parts of a compound one.
