@@ -224,7 +224,7 @@ class Table(Generic[_T]):
     async def bulk_add(
         self,
         items: Iterable[Any] | AsyncIterable[Any],
-        keys: Iterable[Any] | None | AsyncIterable[Any] = None,
+        keys: Iterable[Any] | AsyncIterable[Any] | None = None,
         *,
         all_keys: bool = False,
         partial: bool = False,
@@ -233,7 +233,7 @@ class Table(Generic[_T]):
     async def bulk_put(
         self,
         items: Iterable[Any] | AsyncIterable[Any],
-        keys: Iterable[Any] | None | AsyncIterable[Any] = None,
+        keys: Iterable[Any] | AsyncIterable[Any] | None = None,
         *,
         all_keys: bool = False,
         partial: bool = False,
