@@ -292,7 +292,7 @@ class Transaction(Scope):
                 raise TransactionInactiveError("the transaction is over")
             outlived, self._state = self._outlived(), "over"
             try:
-                if outlived:
+                if outlived and self._writer is not None:
                     raise TransactionInactiveError("the transaction is over: one around it has ended before it")
                 if self._child is not None:
                     self._undo()
