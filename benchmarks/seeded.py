@@ -117,6 +117,13 @@ _LIVE = (
         ("tests/indexie/test_protections.py::test_c080_a_commit_right_after_the_first_snapshot",),
     ),
     Fault(
+        "a live query trusts a feed that another one has begun",
+        "selfdb/indexie/live/feed.py",
+        "behind = start.blind and self._thread is not None and listener.seq < self._cursor",
+        "behind = False",
+        ("tests/indexie/test_protections.py::test_c080_a_commit_before_another_query_begins_the_feed",),
+    ),
+    Fault(
         "a live query takes the commit after its snapshot for a part of it",
         "selfdb/indexie/live/feed.py",
         "else self.seq > listener.seq",
@@ -157,6 +164,20 @@ _LIVE = (
         "for side in (old, new):",
         "for side in (new,):",
         ("tests/indexie/test_live.py::TestCase076::test_c076_what_lies_in_the_range_runs_it",),
+    ),
+    Fault(
+        "rows beyond the most that a commit tells are not told at all",
+        "selfdb/indexie/file/log.py",
+        "            self._whole.add(name)\n",
+        "            pass\n",
+        ("tests/indexie/test_live.py::TestCase076::test_c076_what_lies_in_the_range_runs_it",),
+    ),
+    Fault(
+        "a run that fails forgets what the last one has read",
+        "selfdb/indexie/live/watch.py",
+        "        reads.merge(self.reads)\n",
+        "",
+        ("tests/indexie/test_live_callbacks.py::TestCase082::test_c082_a_run_that_fails_keeps_the_value_and_is_told",),
     ),
     Fault(
         "what was undone is told",
@@ -480,6 +501,13 @@ _FILES = (
         "    if objects or application or layout:\n",
         "    if application or layout:\n",
         ("tests/indexie/test_opening.py::test_c018_a_database_of_another_program",),
+    ),
+    Fault(
+        "connections stay open through a fork",
+        "selfdb/indexie/file/connections.py",
+        "            while connection.is_open and not connection.put_away_if_idle():\n",
+        "            while False:\n",
+        ("tests/indexie/test_processes.py::test_c072_a_fork_of_an_open_database",),
     ),
     Fault(
         "a forked child uses a file that it inherited locked",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from pathlib import Path
 from typing import Any, Callable, Dict, List
@@ -509,10 +510,9 @@ def test_a_loop_that_ends_under_a_task_leaves_no_lock(path: Path, form: str) -> 
     loop.close()
     for task in reversed(tasks):
         task._log_destroy_pending = False  # type: ignore[attr-defined]  # it is meant to be
-        try:
+        # One that was waiting says that there is no loop; the others end without a word.
+        with contextlib.suppress(RuntimeError):
             task.get_coro().close()  # type: ignore[union-attr]
-        except RuntimeError as error:
-            assert "loop" in str(error)
     blocking = db._blocking
     assert blocking.users.to_array() == []
     assert blocking.users.add({"name": "Ann"}) in (1, 2)

@@ -135,6 +135,22 @@ def test_c080_a_commit_right_after_the_first_snapshot(db: Any) -> None:
     assert (count.value, function.runs) == (1, 2)
 
 
+def test_c080_a_commit_before_another_query_begins_the_feed(db: Any) -> None:
+    """The feed begins with what the other one has read, which is newer than what this one has."""
+    others: List[Any] = []
+
+    def function() -> int:
+        count = int(db.users.count())
+        if not others:
+            elsewhere(lambda: db.users.add({}))
+            elsewhere(lambda: others.append(use_live_query(lambda: db.users.get(99))))
+        return count
+
+    query = use_live_query(function)
+    assert query.settle(SOON)
+    assert query.value == 1
+
+
 def test_c080_a_commit_during_a_run_needs_no_poll(make_db: Make) -> None:
     db = make_db(timing=Timing(poll_interval=60.0)).open()
     held, go_on = threading.Event(), threading.Event()
