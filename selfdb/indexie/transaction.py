@@ -54,7 +54,8 @@ class Transaction(Scope):
     ``KeyboardInterrupt`` is no exception.
 
     A transaction within another one joins it. If its block raises only its own writes are undone, and the outer one may
-    go on.
+    go on. While it is under way in another thread or task the outer one's own cannot write: that would be undone with
+    it. Who ends before those within takes them along: nothing of them is kept.
     """
 
     def __init__(self, database: Indexie, mode: str, tables: Any) -> None:

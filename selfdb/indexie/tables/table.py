@@ -140,7 +140,8 @@ class Table(Generic[T]):
         :raises DataError: when the changes lead to another key.
         :raises ConstraintError: when another row has a key of a unique index.
         :raises InvalidArgumentError: when a path does not fit the document, or a function returns a new dict and leaves
-            its copy as it was.
+            its copy as it was, or is a coroutine function.
+        :raises SubTransactionError: when, in a transaction, a function writes to the store itself.
         """
         if missing not in ("raise", "ignore", "insert"):
             raise InvalidArgumentError(f'missing is "raise", "ignore" or "insert", not {missing!r}')
