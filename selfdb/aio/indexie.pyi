@@ -7,7 +7,6 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mappin
 from pathlib import Path
 from selfdb.core.asynchronous import Opened
 from selfdb.indexie import ops
-from selfdb.indexie.tables.changes import Changes
 from selfdb.indexie.database import PathLike
 from selfdb.indexie.errors import (
     AbortError, BulkError, ConstraintError, DataCloneError, DataError, DatabaseClosedError, DatabaseCorruptError,
@@ -16,11 +15,12 @@ from selfdb.indexie.errors import (
     StorageError, SubTransactionError, TransactionInactiveError, UpgradeError, VersionChangeError, VersionError,
     WriteConflictError,
 )
+from selfdb.indexie.hooks.outbox import OutboxEntry
+from selfdb.indexie.hooks.strategy import Strategy
 from selfdb.indexie.keys.markers import DELETE, DELETE_FIELD, MAX_KEY, MIN_KEY, SKIP
 from selfdb.indexie.overlays.optimistic import Operation
-from selfdb.indexie.hooks.outbox import OutboxEntry
 from selfdb.indexie.schema.specs import StoreSpec
-from selfdb.indexie.hooks.strategy import Strategy
+from selfdb.indexie.tables.changes import Changes
 from selfdb.indexie.timing import Timing
 from types import TracebackType
 from typing import Any, Generic, IO, List, NoReturn, Tuple, TypeVar, overload
@@ -245,7 +245,10 @@ class Table(Generic[_T]):
     async def bulk_delete(self, keys: Iterable[Any] | AsyncIterable[Any], *, silent: bool | None = None) -> int: ...
     async def get(self, key_or_criteria: Any) -> _T | None: ...
     async def bulk_get(self, keys: Iterable[Any] | AsyncIterable[Any]) -> List[_T | None]: ...
-    def where(self, path: str | Sequence[str] | Mapping[str, Any]) -> Any: ...
+    @overload
+    def where(self, path: str | Sequence[str]) -> WhereClause[_T]: ...
+    @overload
+    def where(self, path: Mapping[str, Any]) -> Collection[_T]: ...
     def order_by(self, path: str | Sequence[str]) -> Collection[_T]: ...
     def to_collection(self) -> Collection[_T]: ...
     def filter(self, accept: Callable[[_T], Any]) -> Collection[_T]: ...

@@ -45,8 +45,9 @@ class _Errand:
             raise RuntimeError("a callback of this loop was called on the loop's own thread, which cannot wait for it")
         carry_into(context)
         try:
-            loop.call_soon_threadsafe(self._begin, context=context)
             with interruptible(lambda: self._give_up(loop)):
+                # Not before: the loop may be quick enough to give up the call while this thread is still on its way.
+                loop.call_soon_threadsafe(self._begin, context=context)
                 while True:
                     try:
                         result, error = self._outcome.get(timeout=_LOOK_AROUND)
@@ -110,7 +111,7 @@ class LoopCallback:
     It may be a coroutine function, or return an awaitable. Equal to another one of the same function, so that it can
     be taken away again; and named as its function is.
 
-    :param loop: gives the loop where none ran when the callback was given.
+    :param loop: gives the loop where none ran when the callback was given, or that one is closed.
     :param face: what to make of each argument, on the loop.
     """
 
@@ -131,7 +132,9 @@ class LoopCallback:
                 setattr(self, name, getattr(function, name))
 
     def __call__(self, *arguments: Any) -> Any:
-        loop = self._later() if self._loop is None else self._loop
+        loop = self._loop
+        if loop is None or loop.is_closed():
+            loop = self._later()
         # A copy, since one context cannot be entered twice, and what a callback sets there is its own.
         return _Errand(self._call, arguments).wait(loop, self._context.copy())
 

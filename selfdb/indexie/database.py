@@ -29,6 +29,7 @@ from .errors import (
 )
 from .file import opening, places
 from .file.connections import Connections
+from .functions import function_for
 from .hooks.outbox import Outbox
 from .hooks.registry import Hooks
 from .live.feed import Feed
@@ -515,9 +516,7 @@ class Indexie(Services):
 
 
 def _add(hooks: List[Callable[..., Any]], hook: Callable[..., Any]) -> Callable[..., Any]:
-    if not callable(hook):
-        raise InvalidArgumentError(f"a hook is a function, not a {type(hook).__name__}")
-    hooks.append(hook)
+    hooks.append(function_for(hook, "this hook"))
     return hook
 
 

@@ -184,7 +184,8 @@ class NotInScopeError(IndexedDBError):
 
 
 class SubTransactionError(IndexedDBError):
-    """A nested transaction wants to write in a read-only one, or more stores than its parent lists."""
+    """A nested transaction wants to write in a read-only one, or more stores than its parent lists; or it is not over
+    where its parent writes or commits. Or a function given to a write writes itself."""
 
 
 class TransactionInactiveError(IndexedDBError):

@@ -11,12 +11,14 @@ from ..core.call import carry
 from ..core.marks import inner
 from ..core.strand import Strand
 from ..core.waits import Waiting, work
+from .errors import SubTransactionError
 from .ports import Sink, View
 from .schema.specs import StoreSpec
 
 __all__ = ["PASS", "Scope", "current", "surely"]
 
 T = TypeVar("T")
+S = TypeVar("S", bound=Sink)
 
 _innermost: ContextVar[Optional[Scope]] = carry(ContextVar("selfdb_indexie_scope", default=None))
 
@@ -38,6 +40,7 @@ class Scope:
     :ivar locks: whether the file is locked for it, so that nobody else can write.
     :ivar gives_views: whether each view of it is another one, which whoever asked for it has to close.
     :ivar strand: what makes its calls one after the other where they come from an event loop.
+    :ivar writing: whether a write of its is under way, in which a function of the user's may be.
     :ivar lock: held by each call that uses its sink or view, since several threads may share its context.
     """
 
@@ -48,6 +51,7 @@ class Scope:
     locks = False
     gives_views = False
     strand: Optional[Strand] = None
+    writing = False
 
     def __init__(self, database: Any) -> None:
         self.database = database
@@ -81,6 +85,26 @@ class Scope:
         """
         result: T = PASS
         return result
+
+    def written(self, sink: S, work: Callable[[S], T]) -> T:
+        """Do ``work`` on the sink. Under :attr:`lock`.
+
+        :raises SubTransactionError: when this is part of another write, whose rows would be others than it has read.
+        """
+        self.check_no_write()
+        self.writing = True
+        try:
+            return work(sink)
+        finally:
+            self.writing = False
+
+    def check_no_write(self) -> None:
+        """Return if no write is under way. Under :attr:`lock`, so that it could only be one that this is part of.
+
+        :raises SubTransactionError: if there is.
+        """
+        if self.writing:
+            raise SubTransactionError("a function given to a write must not write itself: the rows are being changed")
 
     def view(self, stores: Sequence[StoreSpec]) -> Optional[View]:
         """What reads in this scope read from; ``None`` leaves it to the scope around. Use it under :attr:`lock`.

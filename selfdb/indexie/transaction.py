@@ -22,6 +22,7 @@ from .errors import (
 from .file.connection import Connection
 from .file.reader import Reader
 from .file.writer import Writer
+from .functions import function_for
 from .ports import Sink, View
 from .schema.specs import StoreSpec
 from .schema.upgrade import Upgrading
@@ -53,7 +54,8 @@ class Transaction(Scope):
     ``KeyboardInterrupt`` is no exception.
 
     A transaction within another one joins it. If its block raises only its own writes are undone, and the outer one may
-    go on.
+    go on. While it is under way in another thread or task the outer one's own cannot write: that would be undone with
+    it. Who ends before those within takes them along: nothing of them is kept.
     """
 
     def __init__(self, database: Indexie, mode: str, tables: Any) -> None:
@@ -134,7 +136,7 @@ class Transaction(Scope):
     def write(self, stores: Sequence[StoreSpec], work: Callable[[Sink], T], silent: bool) -> T:
         """Do ``work`` on what it writes to."""
         # Its caller holds the lock.
-        if self._aborted or self._state != "begun":
+        if self._aborted or self._state != "begun" or self._outer is not None:
             self._check_active()
         for store in stores:
             if store.name not in self._names:
@@ -144,7 +146,10 @@ class Transaction(Scope):
             raise ReadOnlyError(f'this transaction only reads {", ".join(self._scope)}: begin it with "rw"')
         if not silent and self.database._hooks.network_first(stores):
             self.database._hooks.check_local(stores)
-        return work(writer)
+        if self._child is not None:
+            # Its rollback would undo this too.
+            raise SubTransactionError("a transaction within this one is under way in another task or thread")
+        return self.written(writer, work)
 
     @inner
     def view(self, stores: Sequence[StoreSpec]) -> Optional[View]:
@@ -168,6 +173,17 @@ class Transaction(Scope):
     def _check_active(self) -> None:
         if self._aborted or self._state != "begun":
             raise TransactionInactiveError("the transaction is over" if self._state != "new" else "it has not begun")
+        if self._outlived():
+            raise TransactionInactiveError("the transaction is over: one around it has ended before it")
+
+    def _outlived(self) -> bool:
+        """Whether one around it is over, so that nothing of the file is its own any more."""
+        within: Transaction = self
+        while isinstance(within._outer, Transaction):
+            within = within._outer
+            if within._state != "begun":
+                return True
+        return within._outer is not None and not within._own_view and not within._outer.active
 
     @inner
     def check_here(self) -> None:
@@ -235,6 +251,7 @@ class Transaction(Scope):
                 if outer._child is not None:
                     raise SubTransactionError("another transaction within this one is under way in another task")
             assert writer is not None
+            outer.check_no_write()
             savepoint = writer.savepoint()
             savepoint.__enter__()
             self._writer, self._savepoint = writer, savepoint
@@ -250,6 +267,8 @@ class Transaction(Scope):
         self.strand = (outer.strand if outer is not None else None) or Strand(keeps=True)
         if outer is None:
             return
+        # One lock for what is one transaction of the file: none of them ends in the middle of another's call.
+        self.lock = outer.lock
         if isinstance(outer, Transaction):
             wider = [name for name in self._scope if name not in outer._scope]
             if wider:
@@ -272,10 +291,13 @@ class Transaction(Scope):
         with self.lock:
             if self._state != "begun":
                 raise TransactionInactiveError("the transaction is over")
-            if self._child is not None:
-                raise SubTransactionError("a transaction within this one is still under way")
-            self._state = "over"
+            outlived, self._state = self._outlived(), "over"
             try:
+                if outlived and self._writer is not None:
+                    raise TransactionInactiveError("the transaction is over: one around it has ended before it")
+                if self._child is not None:
+                    self._undo()
+                    raise SubTransactionError("a transaction within this one is still under way: nothing is kept")
                 self._keep()
             except BaseException:
                 self._tell(self._on_rollback)
@@ -312,7 +334,8 @@ class Transaction(Scope):
             if not begun:
                 return
             try:
-                self._undo()
+                if not self._outlived():
+                    self._undo()
             finally:
                 self._let_go()
         self._tell(self._on_rollback)
@@ -445,9 +468,7 @@ def _names(database: Indexie, tables: Any) -> Tuple[str, ...]:
 
 
 def _callback(callback: Any, name: str) -> Callable[[], object]:
-    if not callable(callback):
-        raise InvalidArgumentError(f"{name}() takes a function, not {callback!r}")
-    return partial(callback)
+    return partial(function_for(callback, f"{name}()"))
 
 
 class _Bound(Table[Any]):

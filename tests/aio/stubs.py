@@ -221,7 +221,11 @@ class Translator(ast.NodeTransformer):
             if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and node.value.id == "Iterable"
         )
         item = Translator(source, self._imports, self._shadowed)(items)
-        return ast.BinOp(self(annotation), ast.BitOr(), ast.Subscript(self.typing("AsyncIterable"), item))
+        given = self(annotation)
+        asynchronous = ast.Subscript(self.typing("AsyncIterable"), item)
+        if isinstance(given, ast.BinOp) and isinstance(given.right, ast.Constant) and given.right.value is None:
+            return ast.BinOp(ast.BinOp(given.left, ast.BitOr(), asynchronous), ast.BitOr(), given.right)  # None is last
+        return ast.BinOp(given, ast.BitOr(), asynchronous)
 
 
 class Method(NamedTuple):

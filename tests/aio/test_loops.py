@@ -14,6 +14,9 @@ from typing import Any, Callable, List, Tuple
 import pytest
 
 from selfdb.aio import SelfDB
+from selfdb.core import loops
+from selfdb.core.asynchronous import Bridge
+from selfdb.core.loops import LoopCallback
 from tests.aio.kit import (
     BOUND,
     ECHO_SERVER,
@@ -254,3 +257,52 @@ def test_the_loop_stays_punctual_under_a_thousand_calls(run: Run) -> None:
     shown = "; ".join(f"idle {idle * 1000:.1f} ms, under load {busy * 1000:.1f} ms" for idle, busy in rounds)
     sys.stdout.write(f"p99 of the loop's lag: {shown}\n")
     assert any(busy <= 2 * idle + 0.010 for idle, busy in rounds), shown
+
+
+# What a thread sends to a loop
+
+
+def test_a_callback_whose_call_is_given_up_at_once_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    interruptible = loops.interruptible
+
+    def slow(end: Callable[[], object]) -> Any:
+        time.sleep(0.05)  # the loop is quicker than the thread that waits for it
+        return interruptible(end)
+
+    monkeypatch.setattr(loops, "interruptible", slow)
+
+    async def main() -> None:
+        bridge, ended = Bridge(), asyncio.Event()
+
+        async def stuck() -> None:
+            task.cancel()
+            try:
+                await asyncio.sleep(BOUND)
+            except asyncio.CancelledError:
+                ended.set()
+                raise
+
+        task = asyncio.ensure_future(bridge.work(LoopCallback(stuck, bridge.loop), (), {}))
+        await asyncio.wait_for(ended.wait(), 5)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        bridge.close()
+
+    asyncio.run(main())
+
+
+def test_a_callback_of_a_loop_that_is_over_runs_on_the_latest_one() -> None:
+    async def main() -> asyncio.AbstractEventLoop:
+        return asyncio.get_running_loop()
+
+    async def given() -> LoopCallback:
+        return LoopCallback(main, lambda: latest[-1])
+
+    latest: List[asyncio.AbstractEventLoop] = []
+    callback = asyncio.run(given())
+
+    async def again() -> None:
+        latest.append(asyncio.get_running_loop())
+        assert await asyncio.to_thread(callback) is latest[-1]
+
+    asyncio.run(again())

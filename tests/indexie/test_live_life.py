@@ -195,6 +195,32 @@ class TestDatabase:
         assert not db._feed.listening
         assert not feeding()
 
+    def test_in_the_middle_of_a_look_into_the_log(self, db: Any, monkeypatch: Any, caplog: Any) -> None:
+        from selfdb.indexie.file.connection import Connection
+        from selfdb.indexie.file.log import SINCE
+
+        query = use_live_query(lambda: db.users.count())
+        (feed,) = (thread for thread in threading.enumerate() if thread.name == "selfdb-indexie-live")
+        rows_of = Connection.all
+
+        def closing(connection: Any, sql: str, *given: Any) -> Any:
+            rows = rows_of(connection, sql, *given)
+            if sql == SINCE and threading.current_thread() is feed:
+                db.close()
+            return rows
+
+        monkeypatch.setattr(Connection, "all", closing)
+        db.users.add({})
+        feed.join(SOON)
+        assert query.closed
+        assert not feed.is_alive()
+        assert caplog.records == []
+        monkeypatch.undo()
+        db.open()
+        with use_live_query(lambda: db.users.count()) as another:
+            db.users.add({})
+            assert another.wait_until(lambda count: count == 2, SOON)
+
     def test_opened_again_it_has_live_queries_again(self, db: Any) -> None:
         for count in range(2):
             query = use_live_query(lambda: db.users.count())

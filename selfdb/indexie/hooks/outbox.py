@@ -15,6 +15,7 @@ from ...core.forks import renew_after_fork
 from ...core.marks import blocking, inner, passing
 from ...core.waits import Pause, Waiting, waiting, work
 from ..errors import InvalidArgumentError, InvalidStateError
+from ..functions import function_for
 from ..keys.keys import decode
 from ..keys.values import load
 from ..scope import current
@@ -347,9 +348,7 @@ class Outbox:
 
         :returns: a function that ends it.
         """
-        if not callable(callback):
-            raise InvalidArgumentError(f"a callback is a function of one argument, not {callback!r}")
-        self._on_dead.append(callback)
+        self._on_dead.append(function_for(callback, "on_dead()"))
         self.wake()
 
         def off() -> None:

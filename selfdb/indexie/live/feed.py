@@ -319,6 +319,8 @@ class Feed:
             rows = connection.all(SINCE, (self._cursor, _BATCH))
             events = [_Event(seq, 0, decode(body)) for seq, body, _ in rows]
             with self._lock:
+                if self._thread is not threading.current_thread():
+                    return found  # closed meanwhile, and perhaps opened again, with another thread's notes
                 if rows and (rows[0][2] or 0) > self._cursor:
                     self._take_in(_Event(int(rows[0][2]), 0, {EVERYTHING: None}))
                 for event in events:

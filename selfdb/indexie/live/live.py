@@ -10,6 +10,7 @@ from typing import Any, Generic, Optional, TypeVar, cast
 from ...core.marks import passing
 from ...core.waits import END, Waiting, ask, until, waiting, work
 from ..errors import IndexieTimeoutError, InvalidArgumentError, InvalidStateError
+from ..functions import function_for, no_coroutine
 from .watch import Subscription, Watch
 
 __all__ = ["LiveQuery", "LiveValues", "use_live_query"]
@@ -57,9 +58,7 @@ class LiveQuery(Generic[T]):
         watch = self._watch
         while not watch.version:
             watch.check_open()
-            if watch.claim():
-                yield from work(watch.first_run)
-            else:
+            if not (yield from work(watch.first_run)):
                 yield from until(watch.changed, lambda: not watch.starting, None)
 
     @property
@@ -114,10 +113,9 @@ class LiveQuery(Generic[T]):
             another thread, its end is waited for, for up to a second (not on an event loop).
         :raises DatabaseClosedError: if the live query was closed.
         """
-        if not callable(cb) or not (on_error is None or callable(on_error)):
-            raise InvalidArgumentError(
-                "subscribe() needs a function that takes the value, and on_error one for an error"
-            )
+        function_for(cb, "subscribe()")
+        if on_error is not None:
+            function_for(on_error, "on_error")
         return self._watch.subscribe(Subscription(cb, on_error, 0 if immediate else self._watch.version))
 
     @waiting
@@ -160,7 +158,7 @@ class LiveQuery(Generic[T]):
             if version > tried:
                 tried = version
                 watch.see(version)
-                if (yield from ask(pred, value)):
+                if no_coroutine((yield from ask(pred, value)), "wait_until()"):
                     return cast(T, value)
                 continue
             watch.check_open()

@@ -140,19 +140,21 @@ class Watch(Listener):
 
     # Runs
 
-    def claim(self) -> bool:
-        """Whether the caller is to make the first run; false when another does, or has."""
+    def _claim(self) -> bool:
         with self._lock:
             if self.starting or self.version:
                 return False
             self.starting = True
             return True
 
-    def first_run(self) -> None:
-        """Make the first run, on the calling thread, and be a listener from then on.
+    def first_run(self) -> bool:
+        """Make the first run, on the calling thread, and be a listener from then on; false if another makes it, or has.
 
         :raises InvalidStateError: if the function read nothing.
         """
+        # Here and not where it is asked for: a task may be cancelled before a thread gets so far.
+        if not self._claim():
+            return False
         run = LiveRun(None, self._begin)
         try:
             value = self._executed(run)
@@ -161,6 +163,7 @@ class Watch(Listener):
             self.reads, self.seq, self.epoch = run.reads, run.seq, run.epoch
             self._publish(value)
             self.feed.ready(self)
+            return True
         except BaseException:
             if self._feed is not None:
                 self._feed.discard(self)

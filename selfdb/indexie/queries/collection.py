@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Deque, Generic, List, Optional, Tuple, Ty
 from ...core.marks import blocking, inner, set_steps
 from ...core.waits import END, Waiting, work
 from ..errors import InvalidArgumentError
+from ..functions import function_for
 from ..keys.keys import decode
 from ..keys.ranges import Range
 from ..keys.values import load, load_all
@@ -81,7 +82,7 @@ class Collection(Generic[T]):
 
     def filter(self, accept: Callable[[T], Any]) -> Collection[T]:
         """Only rows for which ``accept(row)`` is true. It must not change the row."""
-        _callable(accept, "filter")
+        function_for(accept, "filter()")
         return self._with(filters=(*self._query.filters, accept))
 
     def and_(self, accept: Callable[[T], Any]) -> Collection[T]:
@@ -121,7 +122,7 @@ class Collection(Generic[T]):
 
     def until(self, stop: Callable[[T], Any], include_stop: bool = False) -> Collection[T]:
         """Only up to the first row for which ``stop(row)`` is true; with that row if ``include_stop``."""
-        _callable(stop, "until")
+        function_for(stop, "until()")
         return self._with(until=(*self._query.until, (stop, bool(include_stop))))
 
     def distinct(self) -> Collection[T]:
@@ -175,7 +176,7 @@ class Collection(Generic[T]):
     @blocking(callbacks=("callback",))
     def each(self, callback: Callable[[T], Any]) -> None:
         """Call ``callback(row)`` for each row, in their order. What it returns is ignored; what it raises ends it."""
-        _callable(callback, "each")
+        function_for(callback, "each()")
         with self._found() as found:
             for item in found.items():
                 callback(item.document)
@@ -356,11 +357,6 @@ class Found(Generic[T]):
 
 
 set_steps(Found.__next__, Found._steps, opens=False, asks=())
-
-
-def _callable(function: Any, name: str) -> None:
-    if not callable(function):
-        raise InvalidArgumentError(f"{name}() takes a function, not {function!r}")
 
 
 def _count(count: Any, name: str) -> int:

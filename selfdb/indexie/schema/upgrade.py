@@ -63,7 +63,7 @@ class Upgrading(Scope):
         return self._made
 
     def write(self, stores: Sequence[StoreSpec], work: Callable[[Sink], T], silent: bool) -> T:
-        return work(self.writer)
+        return self.written(self.writer, work)
 
     def view(self, stores: Sequence[StoreSpec]) -> View:
         return self.writer

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
 from ...core.marks import blocking, passing
-from ..errors import InvalidArgumentError, SchemaError
+from ..errors import SchemaError
+from ..functions import function_for
 from .schema import read_schema
 from .specs import StoreSpec
 
@@ -62,7 +63,5 @@ class Version:
         :raises InvalidStateError: when the database is open.
         """
         self._database._declaring()
-        if not callable(hook):
-            raise InvalidArgumentError(f"upgrade() takes a function, not a {type(hook).__name__}")
-        self._hooks.append(hook)
+        self._hooks.append(function_for(hook, "upgrade()"))
         return self

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Callable, Dict, Union
 
 from ..errors import DataCloneError, DataError, InvalidArgumentError
+from ..functions import function_for, no_coroutine
 from ..keys.markers import DELETE, DELETE_FIELD, MAX_KEY, MIN_KEY, SKIP, Marker
 from ..keys.paths import assign, discard, lookup
 from ..ops import Operator
@@ -27,6 +28,7 @@ def check(changes: Any) -> None:
             raise InvalidArgumentError(
                 f"changes are a dict of paths and values, or a function, not a {type(changes).__name__}"
             )
+        function_for(changes, "an update")
         return
     for path, value in changes.items():
         if not isinstance(path, str):
@@ -49,7 +51,7 @@ def revised(document: Any, changes: Changes, unchanged: Callable[[Any], bool]) -
     """
     if isinstance(changes, Mapping):
         return _set(document, changes)
-    returned = changes(document)
+    returned = no_coroutine(changes(document), "an update")
     if returned is SKIP or returned is DELETE:
         return returned
     if isinstance(returned, dict) and returned is not document and unchanged(document):

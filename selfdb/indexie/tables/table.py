@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, List, Optional, Tuple, TypeVar, Union
+from typing import TYPE_CHECKING, Any, Generic, List, Optional, Tuple, TypeVar, Union, overload
 
 from ...core.marks import blocking
 from ..errors import InvalidArgumentError, InvalidStateError, StorageError
 from ..file.reader import Reader
+from ..functions import function_for
 from ..hooks.hooks import in_hook
 from ..keys.keys import decode, encode
 from ..keys.ranges import EVERYTHING
@@ -139,7 +140,8 @@ class Table(Generic[T]):
         :raises DataError: when the changes lead to another key.
         :raises ConstraintError: when another row has a key of a unique index.
         :raises InvalidArgumentError: when a path does not fit the document, or a function returns a new dict and leaves
-            its copy as it was.
+            its copy as it was, or is a coroutine function.
+        :raises SubTransactionError: when, in a transaction, a function writes to the store itself.
         """
         if missing not in ("raise", "ignore", "insert"):
             raise InvalidArgumentError(f'missing is "raise", "ignore" or "insert", not {missing!r}')
@@ -260,6 +262,12 @@ class Table(Generic[T]):
 
     # Queries
 
+    @overload
+    def where(self, path: Union[str, Sequence[str]]) -> WhereClause[T]: ...
+
+    @overload
+    def where(self, path: Mapping[str, Any]) -> Collection[T]: ...
+
     def where(self, path: Union[str, Sequence[str], Mapping[str, Any]]) -> Any:
         """Begin a query on an index, on the key (by its path or ``":id"``), or on the leading parts of a compound one.
 
@@ -359,6 +367,7 @@ class Table(Generic[T]):
         accept = getattr(model_or_callable, "model_validate", model_or_callable)
         if not callable(accept):
             raise InvalidArgumentError(f"attach_schema() takes a model or a function, not {model_or_callable!r}")
+        function_for(accept, "attach_schema()")
         name = self._name
 
         def validate(document: Any) -> None:
