@@ -20,7 +20,7 @@ from .keys.extraction import extractor_of
 from .keys.keys import decode, encode
 from .keys.paths import MISSING, lookup
 from .keys.ranges import EVERYTHING
-from .keys.values import dump, load
+from .keys.values import dump, load, load_whole
 from .ports import Sink
 from .schema import catalogue
 from .schema.specs import EncodedKey, StoreSpec
@@ -148,7 +148,12 @@ def _export(database: Indexie, file: IO[str]) -> int:
 
 def import_json(database: Indexie, place: Place, clear: bool) -> int:
     """Read what :func:`export_json` wrote, in one transaction; how many rows."""
-    text = place.read() if hasattr(place, "read") else Path(place).read_text(encoding="utf-8")
+    try:
+        text = place.read() if hasattr(place, "read") else Path(place).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InvalidArgumentError("the text is no export of a database: it is not UTF-8") from error
+    if not isinstance(text, str):
+        raise InvalidArgumentError("import_json() takes a path, or a file that is open for reading text")
     stores = _stores_of(text)
     found = [(database._store(name), about) for name, about in stores.items()]
     # Before the transaction: what is wrong with the text is known when nothing has been written yet.
@@ -175,7 +180,7 @@ def import_json(database: Indexie, place: Place, clear: bool) -> int:
 
 def _stores_of(text: str) -> Dict[str, Any]:
     try:
-        content = load(text.strip())
+        content = load_whole(text)
     except DatabaseCorruptError as error:
         raise InvalidArgumentError("the text is no export of a database") from error
     stores = content.get("stores") if isinstance(content, dict) and content.get("format") == _FORMAT else None
@@ -210,7 +215,7 @@ def _row(spec: StoreSpec, row: List[Any]) -> Tuple[EncodedKey, Any, str]:
 
 def delete(path: Path, seconds: float) -> bool:
     """Delete a database that nobody has open; whether there was one."""
-    if not path.exists():
+    if not places.is_there(path):
         return False
     connections = Connections(str(path), strict=False, busy_timeout=seconds, timing=Timing(), stale=lambda: None)
     try:

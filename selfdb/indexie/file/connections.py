@@ -16,9 +16,10 @@ from typing import Deque, Optional, Set
 
 from ...core.turns import Turns
 from ...core.waits import Waiting
-from ..errors import DatabaseClosedError, IndexieTimeoutError, is_busy, translate
+from ..errors import DatabaseClosedError, IndexieTimeoutError, OpenFailedError, is_busy, translate
 from ..timing import Timing
 from .connection import Connection
+from .places import is_there
 
 __all__ = ["Connections"]
 
@@ -77,6 +78,8 @@ class Connections:
         self._busy_timeout = busy_timeout
         self._timing = timing
         self._closed = False
+        # From then on no connection makes a new file in its place.
+        self._made = False
         self._turn_for_fork: Optional[Turns] = None
         self._known: weakref.WeakSet[Connection] = weakref.WeakSet()
         self._start()
@@ -113,6 +116,11 @@ class Connections:
                     "this process was forked while a transaction or an iteration on this file was running, and cannot "
                     "use the file; fork before, or start the process afresh"
                 )
+            if self._made and not is_there(Path(self.path)):
+                raise OpenFailedError(
+                    f"{self.path} is gone: it was deleted or moved while the database was open; close() it, and open() "
+                    "makes another one"
+                )
             try:
                 raw = sqlite3.connect(
                     self.path,
@@ -134,6 +142,7 @@ class Connections:
 
     def use_wal(self) -> None:
         """Have readers and the writer go side by side, where the file's place allows it. The file is ours by then."""
+        self._made = True
         connection = self._writer
         end = time.monotonic() + self._busy_timeout
         while True:
