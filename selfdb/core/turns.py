@@ -14,13 +14,15 @@ class _Turn:
     """One who waits.
 
     :ivar came: whether it is his turn.
+    :ivar dismissed: whether it will not be, whatever happens.
     """
 
-    __slots__ = ("came", "signal")
+    __slots__ = ("came", "dismissed", "signal")
 
     def __init__(self) -> None:
         self.signal = Signal()
         self.came = False
+        self.dismissed = False
 
 
 class Turns:
@@ -57,12 +59,12 @@ class Turns:
             turn = _Turn()
             self._waiting.append(turn)
         try:
-            came = yield from until(turn.signal, lambda: turn.came, seconds)
+            yield from until(turn.signal, lambda: turn.came or turn.dismissed, seconds)
         except BaseException:
             if not self._left(turn):
                 self.release()  # it came in the last moment, to somebody who is gone
             raise
-        return came or not self._left(turn)
+        return not self._left(turn)
 
     def _left(self, turn: _Turn) -> bool:
         """Take ``turn`` out of the row; false if it came meanwhile."""
@@ -71,6 +73,14 @@ class Turns:
                 return False
             self._waiting.remove(turn)
             return True
+
+    def dismiss(self) -> None:
+        """Have all who wait go away without it, as if their time was over."""
+        with self._lock:
+            waiting = list(self._waiting)
+        for turn in waiting:
+            turn.dismissed = True
+            turn.signal.ring()
 
     def release(self) -> None:
         """Give it to who waits longest. From any thread.

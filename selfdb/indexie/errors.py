@@ -97,7 +97,7 @@ class StorageError(SelfDBError):
 
 
 def _portable(value: Any) -> Any:
-    """What a pickle may hold of it. What was given for a key may not be fit for one: then it is told by its ``repr``."""
+    """What a pickle may hold of it. What was given for a key may not be fit for one: then its ``repr`` tells it."""
     try:
         pickle.loads(pickle.dumps(value))  # noqa: S301 - made in this moment; some can be written and not be read
     except Exception:  # noqa: BLE001 - an object's own code says what it likes

@@ -349,6 +349,34 @@ def test_c088_a_flush_that_waits_does_not_open_it_again(db: Any, how: str) -> No
     assert how == "flush" or not ended
 
 
+@pytest.mark.parametrize("whose", ["its own", "another process's"])
+def test_c072_who_waits_for_the_lock_learns_that_the_database_was_closed(
+    make_db: Callable[..., Any], whose: str
+) -> None:
+    db, other = make_db(busy_timeout=60).open(), make_db().open()
+    holder = db if whose == "its own" else other
+    ended: List[BaseException] = []
+
+    def write() -> None:
+        try:
+            db.users.add({})
+        except BaseException as error:
+            ended.append(error)
+
+    with holder.transaction("rw", "users"):
+        thread = threading.Thread(target=write)
+        thread.start()
+        if whose == "its own":
+            wait_until(lambda: db._connections._turns._waiting)
+        else:
+            wait_until(lambda: db._connections._writer.holder)
+        db.close()
+        thread.join(10)
+        assert not thread.is_alive()
+    assert [type(error) for error in ended] == [DatabaseClosedError]
+    assert other.users.count() == 0
+
+
 def test_the_outbox_is_not_there_while_the_database_is_opened(make_db: Callable[..., Any]) -> None:
     db = make_db()
 

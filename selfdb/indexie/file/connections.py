@@ -16,7 +16,7 @@ from typing import Deque, Optional, Set
 
 from ...core.turns import Turns
 from ...core.waits import Waiting
-from ..errors import DatabaseClosedError, IndexieTimeoutError, OpenFailedError, is_busy, translate
+from ..errors import DatabaseClosedError, IndexedDBError, IndexieTimeoutError, OpenFailedError, is_busy, translate
 from ..timing import Timing
 from .connection import Connection
 from .places import is_there
@@ -172,14 +172,23 @@ class Connections:
         if not self._turns.try_acquire():
             seconds = self._busy_timeout if seconds is None else seconds
             if not self._turns.acquire(seconds):
-                raise _too_long(seconds)
+                raise self._without(seconds)
         return self._acquired()
 
     def acquire_writer_steps(self) -> Waiting[Connection]:
         """As :meth:`acquire_writer`, step by step: a task that waits takes no thread."""
         if not (yield from self._turns.acquire_steps(self._busy_timeout)):
-            raise _too_long(self._busy_timeout)
+            raise self._without(self._busy_timeout)
         return self._acquired()
+
+    def _without(self, seconds: float) -> IndexedDBError:
+        """What to tell one who waited and did not get the writer."""
+        if self._closed:
+            return DatabaseClosedError("the database was closed")
+        return IndexieTimeoutError(
+            f"another transaction of this process has been writing for all of busy_timeout ({seconds:g} s); does it "
+            "wait for this thread?"
+        )
 
     def _acquired(self) -> Connection:
         if self._closed:
@@ -253,6 +262,7 @@ class Connections:
         self._closed = True
         with self._lock:
             known = list(self._known)
+        self._turns.dismiss()
         for connection in known:
             connection.interrupt()
         for connection in known:
@@ -286,13 +296,6 @@ class Connections:
             connection.abandon()
         self._known = weakref.WeakSet()
         self._start()
-
-
-def _too_long(seconds: float) -> IndexieTimeoutError:
-    return IndexieTimeoutError(
-        f"another transaction of this process has been writing for all of busy_timeout ({seconds:g} s); does it wait "
-        "for this thread?"
-    )
 
 
 def _before_fork() -> None:
