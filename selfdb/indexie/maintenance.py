@@ -67,8 +67,11 @@ def integrity(database: Indexie) -> List[str]:
     try:
         found = [str(row[0]) for row in snapshot.connection.all("PRAGMA integrity_check")]
         wrong = [] if found == ["ok"] else found
-        for spec in snapshot.schema.stores.values():
-            wrong.extend(_disagreements(snapshot, rows_of(snapshot.schema, spec), spec))
+        try:
+            for spec in snapshot.schema.stores.values():
+                wrong.extend(_disagreements(snapshot, rows_of(snapshot.schema, spec), spec))
+        except DatabaseCorruptError as error:  # pages that cannot be read; SQLite's own words on them stand above
+            wrong.append(str(error))
         return wrong
     finally:
         snapshot.close()
@@ -81,6 +84,7 @@ def _disagreements(snapshot: Snapshot, rows: Rows, spec: StoreSpec) -> Iterator[
     columns = "".join(f", {column}" for _, column in rows.singles)
     counted = dict.fromkeys((side for _, side in rows.multis), 0)
     last = 0
+    unread = False
     while True:
         some = connection.all(
             f"SELECT r, k, d{columns} FROM {rows.table} WHERE r > ? ORDER BY r LIMIT {_ROWS_AT_ONCE}", (last,)
@@ -89,7 +93,12 @@ def _disagreements(snapshot: Snapshot, rows: Rows, spec: StoreSpec) -> Iterator[
             break
         last = some[-1][0]
         for _, key, text, *held in some:
-            keys = indexes_of(load(text))
+            try:
+                keys = indexes_of(load(text))
+            except DatabaseCorruptError as error:
+                unread = True
+                yield f"{spec.name}: the row of the key {decode(key)!r}: {error}"
+                continue
             for (at, _), value in zip(rows.singles, held):
                 if keys[at] != value:
                     yield f"{spec.name}: the index {spec.indexes[at].name} is wrong for the key {decode(key)!r}"
@@ -101,7 +110,7 @@ def _disagreements(snapshot: Snapshot, rows: Rows, spec: StoreSpec) -> Iterator[
                     yield f"{spec.name}: the index {spec.indexes[at].name} is wrong for the key {decode(key)!r}"
     for at, side in rows.multis:
         count = connection.one(f"SELECT count(*) FROM {side}")[0]
-        if count != counted[side]:
+        if count != counted[side] and not unread:
             yield f"{spec.name}: the index {spec.indexes[at].name} has {count} entries, the rows have {counted[side]}"
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import io
 import os
 import pickle
 import shutil
+import sqlite3
 import tempfile
 import threading
 from pathlib import Path
@@ -15,6 +17,7 @@ from typing import Any, Callable, Dict, Iterator, List
 import pytest
 
 from selfdb.indexie import (
+    SKIP,
     BulkError,
     ConstraintError,
     DatabaseClosedError,
@@ -409,3 +412,59 @@ def test_a_database_that_is_deleted_while_it_is_open_stays(db: Any, path: Path) 
     assert Indexie.delete_database(path)
     assert not Indexie.delete_database(path)
     assert list(path.parent.iterdir()) == []
+
+
+def test_c018_integrity_check_names_the_rows_that_cannot_be_read(db: Any, path: Path) -> None:
+    db.users.bulk_add([{"name": "a", "tags": ["x"]}, {"name": "b", "tags": ["y"]}, {"name": "c"}])
+    assert db.integrity_check() == []
+    db.close()
+    with contextlib.closing(sqlite3.connect(path)) as raw, raw:
+        (table,) = raw.execute(
+            "SELECT name FROM sqlite_master WHERE sql LIKE 'CREATE TABLE s1 %' OR sql LIKE 'CREATE TABLE s1(%'"
+        ).fetchone()
+        raw.execute(f"UPDATE {table} SET d = '{{broken' WHERE k = 2")
+    db.open()
+    assert db.integrity_check() == ["users: the row of the key 2: a stored document cannot be read"]
+    with pytest.raises(DatabaseCorruptError):
+        db.users.get(2)
+    assert db.users.get(1)["name"] == "a"
+
+
+def test_two_objects_of_one_process_take_turns(make_db: Callable[..., Any]) -> None:
+    one, other = make_db(busy_timeout=0.05).open(), make_db(busy_timeout=0.05).open()
+    with one.transaction("rw", "users"):
+        one.users.add({})
+        assert other.users.count() == 0
+        with pytest.raises(IndexieTimeoutError, match="another Indexie of this one"):
+            other.users.add({})
+    other.users.add({})
+    assert one.users.count() == 2
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        pytest.param(lambda users: users.update(1, lambda row: SKIP), id="c042 SKIP"),
+        pytest.param(lambda users: users.to_collection().modify(lambda row: SKIP), id="c042 SKIP of all"),
+        pytest.param(lambda users: users.update(1, {"age": 3}), id="c042 the same value"),
+        pytest.param(lambda users: users.put({"id": 1, "age": 3}), id="c042 the same document"),
+        pytest.param(lambda users: users.delete(99), id="c047 delete"),
+        pytest.param(lambda users: users.bulk_delete([98, 99]), id="c047 bulk_delete"),
+        pytest.param(lambda users: users.where("age").above(99).delete(), id="c047 delete of a query"),
+        pytest.param(lambda users: users.db.logs.clear(), id="c047 clear"),
+        pytest.param(lambda users: users.update(99, {"age": 1}, missing="ignore"), id="c040 an absent row"),
+    ],
+)
+def test_c042_c047_what_changes_nothing_leaves_nothing_in_the_outbox(
+    make_db: Callable[..., Any], write: Callable[[Any], Any]
+) -> None:
+    db = make_db({"users": "++id, age", "logs": "++id"}).open()
+    db.users.add({"id": 1, "age": 3})
+    for table in (db.users, db.logs):
+        table.hook.on_add(lambda payload: None, name="add")
+        table.hook.on_update(lambda payload: None, name="update")
+        table.hook.on_delete(lambda payload: None, name="delete")
+    db.outbox.pause()
+    write(db.users)
+    assert db.outbox.entries() == []
+    assert db.users.to_array() == [{"id": 1, "age": 3}]

@@ -183,7 +183,8 @@ class Connection:
                     raise self.failed(error) from error
                 if time.monotonic() >= end:
                     raise IndexieTimeoutError(
-                        f"another process has been writing for all of busy_timeout ({seconds:g} s)"
+                        f"another process, or another Indexie of this one, has been writing for all of busy_timeout "
+                        f"({seconds:g} s)"
                     ) from error
 
     # Its life
