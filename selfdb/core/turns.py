@@ -14,13 +14,16 @@ class _Turn:
     """One who waits.
 
     :ivar came: whether it is his turn.
+    :ivar dismissed: whether it will not be, whatever happens.
     """
 
-    __slots__ = ("came", "signal")
+    __slots__ = ("came", "dismissed", "signal", "who")
 
-    def __init__(self) -> None:
+    def __init__(self, who: object) -> None:
+        self.who = who
         self.signal = Signal()
         self.came = False
+        self.dismissed = False
 
 
 class Turns:
@@ -30,39 +33,49 @@ class Turns:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._taken = False
+        # By whom: nothing comes between that somebody has it and that it is known who.
+        self._taken: object = None
         self._waiting: deque[_Turn] = deque()
 
     @property
     def taken(self) -> bool:
         """Whether somebody has it."""
-        return self._taken
+        return self._taken is not None
 
-    def try_acquire(self) -> bool:
+    def is_of(self, who: object) -> bool:
+        """Whether ``who`` has it, even if an interrupt came before he was told."""
+        return self._taken is who
+
+    def try_acquire(self, who: object = True) -> bool:
         """Acquire it if nobody has it; returns whether that was so."""
         with self._lock:
-            taken, self._taken = self._taken, True
-        return not taken
+            if self._taken is not None:
+                return False
+            self._taken = who
+        return True
 
-    def acquire(self, seconds: float | None = None) -> bool:
-        """Acquire it, after a wait of ``seconds`` at most (``None``: however long); returns whether it came to that."""
-        return self.try_acquire() or finish(self.acquire_steps(seconds))
+    def acquire(self, seconds: float | None = None, who: object = True) -> bool:
+        """Acquire it, after a wait of ``seconds`` at most (``None``: however long); returns whether it came to that.
 
-    def acquire_steps(self, seconds: float | None = None) -> Waiting[bool]:
+        :param who: what :meth:`is_of` knows the one by who has it.
+        """
+        return self.try_acquire(who) or finish(self.acquire_steps(seconds, who))
+
+    def acquire_steps(self, seconds: float | None = None, who: object = True) -> Waiting[bool]:
         """As :meth:`acquire`, step by step: to wait on an event loop takes no thread."""
         with self._lock:
-            if not self._taken:
-                self._taken = True
+            if self._taken is None:
+                self._taken = who
                 return True
-            turn = _Turn()
+            turn = _Turn(who)
             self._waiting.append(turn)
         try:
-            came = yield from until(turn.signal, lambda: turn.came, seconds)
+            yield from until(turn.signal, lambda: turn.came or turn.dismissed, seconds)
         except BaseException:
             if not self._left(turn):
                 self.release()  # it came in the last moment, to somebody who is gone
             raise
-        return came or not self._left(turn)
+        return not self._left(turn)
 
     def _left(self, turn: _Turn) -> bool:
         """Take ``turn`` out of the row; false if it came meanwhile."""
@@ -72,18 +85,27 @@ class Turns:
             self._waiting.remove(turn)
             return True
 
+    def dismiss(self) -> None:
+        """Have all who wait go away without it, as if their time was over."""
+        with self._lock:
+            waiting = list(self._waiting)
+        for turn in waiting:
+            turn.dismissed = True
+            turn.signal.ring()
+
     def release(self) -> None:
         """Give it to who waits longest. From any thread.
 
         :raises RuntimeError: if nobody has it.
         """
         with self._lock:
-            if not self._taken:
+            if self._taken is None:
                 raise RuntimeError("it is not anybody's turn")
             turn = self._waiting.popleft() if self._waiting else None
             if turn is None:
-                self._taken = False
+                self._taken = None
             else:
+                self._taken = turn.who
                 turn.came = True
         if turn is not None:
             turn.signal.ring()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +18,7 @@ from .errors import DatabaseCorruptError, DataError, InvalidArgumentError, Inval
 from .keys import keys
 from .keys.paths import lookup
 from .keys.ranges import Range, complement, contains
-from .keys.values import dump, load
+from .keys.values import dump, load_whole
 
 __all__ = ["main"]
 
@@ -50,12 +52,39 @@ def main(arguments: Sequence[str]) -> int:
     if options.command is None:
         parser.print_help()
         return 2
+    for stream in (sys.stdin, sys.stdout):
+        _speak_utf8(stream)
     try:
-        return int(options.command(options))
+        status = int(options.command(options))
+        if sys.stdout is not None:
+            sys.stdout.flush()  # what cannot be written is known here, and not only after the end
+        return status
     except (InvalidArgumentError, InvalidTableError, SchemaError, DataError) as problem:
         return _fail(problem, 2)
+    except BrokenPipeError:
+        # Who reads has enough. What is still to be written must not come up again when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (SelfDBError, OSError) as problem:
         return _fail(problem, 1)
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
+
+
+def _speak_utf8(stream: Any) -> None:
+    """JSON in a pipe or a file is UTF-8, whatever the platform would like; a terminal is shown what it can show."""
+    if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower().replace("_", "-") not in ("utf-8", "utf8"):
+        if stream.isatty():
+            stream.reconfigure(errors="backslashreplace")
+        else:
+            stream.reconfigure(encoding="utf-8")
+
+
+class _Action(argparse.ArgumentParser):
+    """Takes no shortened options: ``--cle`` is too little to empty a store."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{**options, "allow_abbrev": False})
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -68,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.set_defaults(command=None)
     parser.add_argument("--dir", metavar="DIR", help="folder of the databases that are named (SELFDB_INDEXIE_DIR)")
-    actions = parser.add_subparsers(title="what to do", metavar="ACTION")
+    actions = parser.add_subparsers(title="what to do", metavar="ACTION", parser_class=_Action)
 
     names = actions.add_parser("names", help="list the databases of the folder")
     names.set_defaults(command=_names)
@@ -182,8 +211,8 @@ def _collection(table: Any, options: argparse.Namespace) -> Any:
 def _value(given: str) -> Any:
     """What stands on the command line, as a value: JSON, or the text itself."""
     try:
-        return load(given)
-    except (ValueError, DatabaseCorruptError):
+        return load_whole(given)
+    except DatabaseCorruptError:
         return given
 
 
@@ -235,19 +264,29 @@ def _list(operator: str, value: Any, length: Optional[int] = None) -> List[Any]:
 
 def _export(db: Any, options: argparse.Namespace) -> int:
     if options.output is None:
-        db.export_json(sys.stdout)
+        db.export_json(_open(sys.stdout, "output"))
         return 0
-    with Path(options.output).open("x", encoding="utf-8") as file:
-        db.export_json(file)
+    written = Path(options.output)
+    written.open("x").close()  # what is there already is not written over
+    try:
+        db.export_json(written)
+    except BaseException:
+        written.unlink(missing_ok=True)
+        raise
     return 0
+
+
+def _open(stream: Any, name: str) -> Any:
+    if stream is None:
+        raise InvalidArgumentError(f"standard {name} is closed")
+    return stream
 
 
 def _import(db: Any, options: argparse.Namespace) -> int:
     if options.file == "-":
-        db.import_json(sys.stdin, clear=options.clear)
-        return 0
-    with Path(options.file).open(encoding="utf-8") as file:
-        db.import_json(file, clear=options.clear)
+        db.import_json(_open(sys.stdin, "input"), clear=options.clear)
+    else:
+        db.import_json(Path(options.file), clear=options.clear)
     return 0
 
 

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Dict, List, Optional, TypeVar, Union, overload
@@ -20,6 +21,7 @@ from ..core.waits import Waiting, waiting
 from . import maintenance
 from .errors import (
     DatabaseClosedError,
+    DatabaseCorruptError,
     IndexieTimeoutError,
     InvalidArgumentError,
     InvalidStateError,
@@ -103,10 +105,11 @@ class Indexie(Services):
     ) -> None:
         if durability not in ("relaxed", "strict"):
             raise InvalidArgumentError(f"durability is 'relaxed' or 'strict', not {durability!r}")
-        if isinstance(busy_timeout, bool) or not isinstance(busy_timeout, (int, float)) or not 0 <= busy_timeout <= 1e6:
-            raise InvalidArgumentError(f"busy_timeout is a number of seconds up to a million, not {busy_timeout!r}")
+        _check_seconds(busy_timeout, "busy_timeout")
         if isinstance(log_retention, bool) or not isinstance(log_retention, int) or log_retention < 1:
             raise InvalidArgumentError(f"log_retention is an int above 0, not {log_retention!r}")
+        if not (timing is None or isinstance(timing, Timing)):
+            raise InvalidArgumentError(f"timing is a Timing, not {timing!r}")
         timing = timing or Timing()
         self._timing = timing if poll_interval is None else replace(timing, poll_interval=poll_interval)
         self._private = name == places.MEMORY
@@ -139,6 +142,10 @@ class Indexie(Services):
         self._opening = Turns()
         self._fast_readers = threading.local()
         self._folder = None  # the parent removes it
+
+    def __reduce__(self) -> Any:
+        # Neither its connections nor its threads can be in two places.
+        raise TypeError("an Indexie cannot be pickled or copied; make one in each process, or share it")
 
     def __repr__(self) -> str:
         return f"<Indexie {self._name!r}{'' if self._schema else ' (not open)'}>"
@@ -279,6 +286,8 @@ class Indexie(Services):
         :raises DatabaseCorruptError: when the file is something else, or damaged.
         :raises IndexieTimeoutError: when the time is over.
         """
+        if timeout is not None:
+            _check_seconds(timeout, "timeout")
         self._open(timeout, again=True)
         return self
 
@@ -313,9 +322,11 @@ class Indexie(Services):
         )
         try:
             schema = opening.attach(self, connections, seconds)
-        except BaseException:
+        except BaseException as error:
             connections.close()
             self._remove_folder()
+            if isinstance(error, (OpenFailedError, DatabaseCorruptError)) and self._path is not None:
+                error.message = f"{opening.about(self._path)}: {error.message}"
             raise
         self._hooks.reopen()
         self._connections = connections
@@ -328,8 +339,8 @@ class Indexie(Services):
         if self._path is None:
             self._folder = Path(tempfile.mkdtemp(prefix="selfdb-indexie-"))
             return self._folder / f"private{places.SUFFIX}"
-        if not self._versions and not self._path.exists():
-            raise OpenFailedError(f"{self._path.name} does not exist, and no version is declared to make it from")
+        if not self._versions and not places.is_there(self._path):
+            raise OpenFailedError(f"{self._path} does not exist, and no version is declared to make it from")
         if self._named:
             try:
                 self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -353,9 +364,13 @@ class Indexie(Services):
         """
         if self._upgrading() is not None:
             raise InvalidStateError("the database is being opened: this is part of it")
-        if flush_timeout > 0 and self._schema is not None:
-            self._outbox.flush(flush_timeout)
-        self._shut(_closed)
+        _check_seconds(flush_timeout, "flush_timeout")
+        try:
+            if flush_timeout > 0 and self._schema is not None:
+                with suppress(DatabaseClosedError):  # somebody else was quicker
+                    self._outbox.flush(flush_timeout)
+        finally:
+            self._shut(_closed)
 
     def _shut(self, ended: Callable[[], DatabaseClosedError]) -> None:
         if not self._opening.acquire(self._busy_timeout):
@@ -448,7 +463,7 @@ class Indexie(Services):
     @blocking
     def exists(cls, name: PathLike, *, directory: Optional[PathLike] = None) -> bool:
         """Whether there is a file for this name or path."""
-        return places.file_of(name, directory).exists()
+        return places.is_there(places.file_of(name, directory))
 
     @classmethod
     @blocking
@@ -513,6 +528,11 @@ class Indexie(Services):
         :raises ConstraintError: when a row clashes in a unique index with another one; nothing is kept then.
         """
         return maintenance.import_json(self, file, clear)
+
+
+def _check_seconds(seconds: Any, name: str) -> None:
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds <= 1e6:
+        raise InvalidArgumentError(f"{name} is a number of seconds up to a million, not {seconds!r}")
 
 
 def _add(hooks: List[Callable[..., Any]], hook: Callable[..., Any]) -> Callable[..., Any]:

@@ -36,6 +36,7 @@ All of them can be pickled with what they tell. A `sqlite3` exception never esca
 
 from __future__ import annotations
 
+import pickle
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -92,7 +93,20 @@ class StorageError(SelfDBError):
             setattr(self, name, value)
 
     def __reduce__(self) -> Tuple[Any, ...]:
-        return type(self), (self.message,), self.__dict__.copy()
+        return type(self), (self.message,), {name: _portable(value) for name, value in self.__dict__.items()}
+
+
+def _portable(value: Any) -> Any:
+    """What a pickle may hold of it. What was given for a key may not be fit for one: then its ``repr`` tells it."""
+    try:
+        pickle.loads(pickle.dumps(value))  # noqa: S301 - made in this moment; some can be written and not be read
+    except Exception:  # noqa: BLE001 - an object's own code says what it likes
+        if type(value) is list:
+            return [_portable(each) for each in value]
+        if type(value) is dict:
+            return {key: _portable(each) for key, each in value.items()}
+        return repr(value)
+    return value
 
 
 class IndexedDBError(StorageError):
@@ -281,6 +295,14 @@ _BY_TEXT: Tuple[Tuple[str, int], ...] = (
 )
 
 
+_SAID: Dict[int, str] = {
+    8: "the file, or its folder, may only be read",
+    11: "the file is damaged; integrity_check() may say where",
+    14: "the file, or one that SQLite keeps beside it, cannot be opened",
+    26: "the file is no database",
+}
+
+
 def _code(error: sqlite3.Error) -> int:
     """SQLite's primary result code, 0 where there is none."""
     code = getattr(error, "sqlite_errorcode", None)
@@ -302,6 +324,10 @@ def translate(error: sqlite3.Error) -> IndexedDBError:
         return DatabaseClosedError("the database was closed meanwhile")
     if "no such table: _ix_v" in str(error):
         return VersionChangeError("another process has upgraded the file; this handle has closed itself")
+    if "no such table: _ix_" in str(error):
+        return DatabaseCorruptError(
+            "the file, or what SQLite keeps beside it, was deleted or replaced while it was open"
+        )
     kind = _BY_CODE.get(code, IndexedDBError)
     if code == 9:
         return kind("the database was closed while this call ran")
@@ -309,7 +335,8 @@ def translate(error: sqlite3.Error) -> IndexedDBError:
         return kind("another connection holds the file's lock, and did so for all of busy_timeout")
     if code == 13:
         return kind("the disk, or the file's own limit, is full; nothing of this transaction was kept")
-    return kind(f"SQLite: {error}")
+    said = _SAID.get(code)
+    return kind(f"SQLite: {error}" if said is None else f"{said} (SQLite: {error})")
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from .keys.extraction import extractor_of
 from .keys.keys import decode, encode
 from .keys.paths import MISSING, lookup
 from .keys.ranges import EVERYTHING
-from .keys.values import dump, load
+from .keys.values import dump, load, load_whole
 from .ports import Sink
 from .schema import catalogue
 from .schema.specs import EncodedKey, StoreSpec
@@ -67,8 +67,11 @@ def integrity(database: Indexie) -> List[str]:
     try:
         found = [str(row[0]) for row in snapshot.connection.all("PRAGMA integrity_check")]
         wrong = [] if found == ["ok"] else found
-        for spec in snapshot.schema.stores.values():
-            wrong.extend(_disagreements(snapshot, rows_of(snapshot.schema, spec), spec))
+        try:
+            for spec in snapshot.schema.stores.values():
+                wrong.extend(_disagreements(snapshot, rows_of(snapshot.schema, spec), spec))
+        except DatabaseCorruptError as error:  # pages that cannot be read; SQLite's own words on them stand above
+            wrong.append(str(error))
         return wrong
     finally:
         snapshot.close()
@@ -81,6 +84,7 @@ def _disagreements(snapshot: Snapshot, rows: Rows, spec: StoreSpec) -> Iterator[
     columns = "".join(f", {column}" for _, column in rows.singles)
     counted = dict.fromkeys((side for _, side in rows.multis), 0)
     last = 0
+    unread = False
     while True:
         some = connection.all(
             f"SELECT r, k, d{columns} FROM {rows.table} WHERE r > ? ORDER BY r LIMIT {_ROWS_AT_ONCE}", (last,)
@@ -89,7 +93,12 @@ def _disagreements(snapshot: Snapshot, rows: Rows, spec: StoreSpec) -> Iterator[
             break
         last = some[-1][0]
         for _, key, text, *held in some:
-            keys = indexes_of(load(text))
+            try:
+                keys = indexes_of(load(text))
+            except DatabaseCorruptError as error:
+                unread = True
+                yield f"{spec.name}: the row of the key {decode(key)!r}: {error}"
+                continue
             for (at, _), value in zip(rows.singles, held):
                 if keys[at] != value:
                     yield f"{spec.name}: the index {spec.indexes[at].name} is wrong for the key {decode(key)!r}"
@@ -101,7 +110,7 @@ def _disagreements(snapshot: Snapshot, rows: Rows, spec: StoreSpec) -> Iterator[
                     yield f"{spec.name}: the index {spec.indexes[at].name} is wrong for the key {decode(key)!r}"
     for at, side in rows.multis:
         count = connection.one(f"SELECT count(*) FROM {side}")[0]
-        if count != counted[side]:
+        if count != counted[side] and not unread:
             yield f"{spec.name}: the index {spec.indexes[at].name} has {count} entries, the rows have {counted[side]}"
 
 
@@ -148,7 +157,12 @@ def _export(database: Indexie, file: IO[str]) -> int:
 
 def import_json(database: Indexie, place: Place, clear: bool) -> int:
     """Read what :func:`export_json` wrote, in one transaction; how many rows."""
-    text = place.read() if hasattr(place, "read") else Path(place).read_text(encoding="utf-8")
+    try:
+        text = place.read() if hasattr(place, "read") else Path(place).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InvalidArgumentError("the text is no export of a database: it is not UTF-8") from error
+    if not isinstance(text, str):
+        raise InvalidArgumentError("import_json() takes a path, or a file that is open for reading text")
     stores = _stores_of(text)
     found = [(database._store(name), about) for name, about in stores.items()]
     # Before the transaction: what is wrong with the text is known when nothing has been written yet.
@@ -175,7 +189,7 @@ def import_json(database: Indexie, place: Place, clear: bool) -> int:
 
 def _stores_of(text: str) -> Dict[str, Any]:
     try:
-        content = load(text.strip())
+        content = load_whole(text)
     except DatabaseCorruptError as error:
         raise InvalidArgumentError("the text is no export of a database") from error
     stores = content.get("stores") if isinstance(content, dict) and content.get("format") == _FORMAT else None
@@ -210,7 +224,7 @@ def _row(spec: StoreSpec, row: List[Any]) -> Tuple[EncodedKey, Any, str]:
 
 def delete(path: Path, seconds: float) -> bool:
     """Delete a database that nobody has open; whether there was one."""
-    if not path.exists():
+    if not places.is_there(path):
         return False
     connections = Connections(str(path), strict=False, busy_timeout=seconds, timing=Timing(), stale=lambda: None)
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, List, NoReturn, Optional, Tuple, TypeVar
 
@@ -74,6 +74,9 @@ class Transaction(Scope):
         self._aborted = False
         self._on_commit: List[Callable[[], object]] = []
         self._on_rollback: List[Callable[[], object]] = []
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a Transaction cannot be pickled or copied; it belongs to the context that opened it")
 
     def __repr__(self) -> str:
         return f"<Transaction {self._mode!r} of {', '.join(self._scope)}>"
@@ -453,6 +456,8 @@ def _mode(mode: Any) -> str:
 
 
 def _names(database: Indexie, tables: Any) -> Tuple[str, ...]:
+    if not isinstance(tables, (str, Table, Iterable)):
+        raise InvalidArgumentError(f"tables are a name, a table, or a list of these, not {tables!r}")
     listed = [tables] if isinstance(tables, (str, Table)) else list(tables)
     if not listed:
         raise InvalidArgumentError("a transaction lists at least one table")

@@ -47,6 +47,7 @@ class Connection:
         self._raw: Optional[sqlite3.Connection] = None
         self._cursor: Optional[sqlite3.Cursor] = None
         self._closed = False
+        self._interrupted = False
         self.lock = threading.RLock()
         self.holder = 0
 
@@ -183,6 +184,8 @@ class Connection:
                 call.check()
             with away():
                 time.sleep(step * (0.5 + 0.5 * _jitter.random()))
+            if self._interrupted:
+                raise DatabaseClosedError("the database was closed")
             step = min(step * 2, longest)
             try:
                 cursor.execute(sql)
@@ -192,13 +195,15 @@ class Connection:
                     raise self.failed(error) from error
                 if time.monotonic() >= end:
                     raise IndexieTimeoutError(
-                        f"another process has been writing for all of busy_timeout ({seconds:g} s)"
+                        f"another process, or another Indexie of this one, has been writing for all of busy_timeout "
+                        f"({seconds:g} s)"
                     ) from error
 
     # Its life
 
     def interrupt(self) -> None:
-        """End the statement that another thread runs on it, if there is one."""
+        """End the statement that another thread runs on it, if there is one, or its wait for a lock: it is closed."""
+        self._interrupted = True
         raw = self._raw
         if raw is not None:
             try:

@@ -16,9 +16,10 @@ from typing import Deque, Optional, Set
 
 from ...core.turns import Turns
 from ...core.waits import Waiting
-from ..errors import DatabaseClosedError, IndexieTimeoutError, is_busy, translate
+from ..errors import DatabaseClosedError, IndexedDBError, IndexieTimeoutError, OpenFailedError, is_busy, translate
 from ..timing import Timing
 from .connection import Connection
+from .places import is_there
 
 __all__ = ["Connections"]
 
@@ -77,6 +78,8 @@ class Connections:
         self._busy_timeout = busy_timeout
         self._timing = timing
         self._closed = False
+        # From then on no connection makes a new file in its place.
+        self._made = False
         self._turn_for_fork: Optional[Turns] = None
         self._known: weakref.WeakSet[Connection] = weakref.WeakSet()
         self._start()
@@ -113,6 +116,11 @@ class Connections:
                     "this process was forked while a transaction or an iteration on this file was running, and cannot "
                     "use the file; fork before, or start the process afresh"
                 )
+            if self._made and not is_there(Path(self.path)):
+                raise OpenFailedError(
+                    f"{self.path} is gone: it was deleted or moved while the database was open; close() it, and open() "
+                    "makes another one"
+                )
             try:
                 raw = sqlite3.connect(
                     self.path,
@@ -134,6 +142,7 @@ class Connections:
 
     def use_wal(self) -> None:
         """Have readers and the writer go side by side, where the file's place allows it. The file is ours by then."""
+        self._made = True
         connection = self._writer
         end = time.monotonic() + self._busy_timeout
         while True:
@@ -155,22 +164,32 @@ class Connections:
 
     # The writer
 
-    def acquire_writer(self, seconds: Optional[float] = None) -> Connection:
+    def acquire_writer(self, seconds: Optional[float] = None, who: object = True) -> Connection:
         """The connection that writes, for the caller alone until :meth:`release_writer`, on whichever thread.
 
+        :param who: what :meth:`take_back` knows the caller by.
         :raises IndexieTimeoutError: when others had it for all of ``seconds`` (``None``: ``busy_timeout``).
         """
-        if not self._turns.try_acquire():
+        if not self._turns.try_acquire(who):
             seconds = self._busy_timeout if seconds is None else seconds
-            if not self._turns.acquire(seconds):
-                raise _too_long(seconds)
+            if not self._turns.acquire(seconds, who):
+                raise self._without(seconds)
         return self._acquired()
 
     def acquire_writer_steps(self) -> Waiting[Connection]:
         """As :meth:`acquire_writer`, step by step: a task that waits takes no thread."""
         if not (yield from self._turns.acquire_steps(self._busy_timeout)):
-            raise _too_long(self._busy_timeout)
+            raise self._without(self._busy_timeout)
         return self._acquired()
+
+    def _without(self, seconds: float) -> IndexedDBError:
+        """What to tell one who waited and did not get the writer."""
+        if self._closed:
+            return DatabaseClosedError("the database was closed")
+        return IndexieTimeoutError(
+            f"another transaction of this process has been writing for all of busy_timeout ({seconds:g} s); does it "
+            "wait for this thread?"
+        )
 
     def _acquired(self) -> Connection:
         if self._closed:
@@ -178,6 +197,11 @@ class Connections:
             raise DatabaseClosedError("the database was closed")
         self._writer.hold()
         return self._writer
+
+    def take_back(self, who: object) -> None:
+        """Have it given back by one who may have got it or not: an interrupt came in between."""
+        if self._turns.is_of(who):
+            self.release_writer(self._writer)
 
     def release_writer(self, connection: Connection) -> None:
         """Give it back; a transaction that is still open is rolled back."""
@@ -244,6 +268,7 @@ class Connections:
         self._closed = True
         with self._lock:
             known = list(self._known)
+        self._turns.dismiss()
         for connection in known:
             connection.interrupt()
         for connection in known:
@@ -277,13 +302,6 @@ class Connections:
             connection.abandon()
         self._known = weakref.WeakSet()
         self._start()
-
-
-def _too_long(seconds: float) -> IndexieTimeoutError:
-    return IndexieTimeoutError(
-        f"another transaction of this process has been writing for all of busy_timeout ({seconds:g} s); does it wait "
-        "for this thread?"
-    )
 
 
 def _before_fork() -> None:

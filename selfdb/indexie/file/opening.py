@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, List
 
 from ..errors import OpenFailedError, SchemaError, VersionError
@@ -13,7 +15,18 @@ from .connections import Connections
 if TYPE_CHECKING:
     from ..database import Indexie
 
-__all__ = ["attach"]
+__all__ = ["about", "attach"]
+
+
+def about(path: Path) -> str:
+    """The path of a file that could not be opened, with what is wrong there as far as a look tells it."""
+    folder = path.parent
+    with suppress(OSError):  # a path that is too long, or one that must not be seen
+        if path.is_dir():
+            return f"{path} (a folder)"
+        if not folder.is_dir():
+            return f"{path} ({'a file' if folder.exists() else 'nothing'} is where its folder should be)"
+    return str(path)
 
 
 def attach(database: Indexie, connections: Connections, seconds: float) -> Schema:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any, List, Optional, Union
 
-from ..errors import InvalidArgumentError
+from ..errors import InvalidArgumentError, OpenFailedError
 
 __all__ = ["MEMORY", "SUFFIX", "companions", "default_directory", "file_of", "names_in"]
 
@@ -42,12 +42,28 @@ def file_of(name: Union[str, os.PathLike[str]], directory: Optional[Union[str, o
         if not name or "\0" in name:
             raise InvalidArgumentError("the name of a database must not be empty, nor contain NUL")
         folder = Path(directory) if directory is not None else default_directory()
-        return folder / (_quoted(name) + SUFFIX)
+        return folder.absolute() / (_quoted(name) + SUFFIX)
     if isinstance(name, os.PathLike):
         path: Any = os.fspath(name)
-        if isinstance(path, str):
-            return Path(path)
+        if isinstance(path, str) and "\0" not in path:
+            # What a relative path means must not change with the working directory.
+            return Path(path).absolute()
+        raise InvalidArgumentError(f"the path of a database is text without NUL, not {path!r}")
     raise InvalidArgumentError(f"the name of a database is a str or a path, not a {type(name).__name__}")
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is such a file.
+
+    :raises OpenFailedError: when that cannot be seen.
+    """
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise OpenFailedError(f"{path} cannot be looked at: {error.strerror}") from error
+    return True
 
 
 def _quoted(name: str) -> str:
@@ -75,6 +91,8 @@ def names_in(directory: Optional[Union[str, os.PathLike[str]]]) -> List[str]:
         files = [entry.name for entry in os.scandir(folder) if entry.name.endswith(SUFFIX)]
     except FileNotFoundError:
         return []
+    except OSError as error:
+        raise OpenFailedError(f"{folder} cannot be looked into: {error.strerror}") from error
     names = (_unquoted(file[: -len(SUFFIX)]) for file in files)
     return sorted(name for name in names if name)
 

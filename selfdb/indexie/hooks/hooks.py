@@ -222,5 +222,8 @@ class TableHooks:
         self._hooks.register(self._table, op, callback, name, durable)
         return callback
 
+    def __reduce__(self) -> Any:
+        raise TypeError("a table's hooks cannot be pickled or copied; they belong to its database")
+
     def __repr__(self) -> str:
         return f"<TableHooks of {self._table!r}>"

@@ -194,10 +194,17 @@ class Outbox:
         finally:
             connections.release_writer(connection)  # which undoes what was not committed
 
+    def _opened(self) -> None:
+        """Open the database if it was never; one that was closed stays so."""
+        database = self._database
+        if database._upgrading() is not None:
+            raise InvalidStateError("the database is being opened: there is no outbox yet")
+        database._opened()
+
     @contextmanager
     def _change(self) -> Iterator[Connection]:
         database = self._database
-        database.open()
+        self._opened()
         scope = current(database)
         if scope is not None and scope.locks:
             raise InvalidStateError("the outbox cannot be changed within a transaction, which holds the file's lock")
@@ -206,7 +213,7 @@ class Outbox:
 
     @contextmanager
     def _snapshot(self) -> Iterator[Connection]:
-        self._database.open()
+        self._opened()
         connections = self._database._connections
         connection = connections.borrow()
         try:
@@ -220,7 +227,7 @@ class Outbox:
     @blocking
     def pending(self, table: Optional[str] = None) -> int:
         """How many entries (of one table) are neither delivered nor dead, here and in other processes."""
-        self._database.open()
+        self._opened()
         connection = self._database._connections.reader()
         with connection.lock:
             return outbox_tables.pending(connection, table)
@@ -246,12 +253,13 @@ class Outbox:
         paused. An entry whose hook fails is waited for, until it is tried again.
 
         :param timeout: for how many seconds at most; without it, as long as it takes.
-        :raises InvalidArgumentError: when it is negative.
+        :raises InvalidArgumentError: when it is negative, or no number.
+        :raises DatabaseClosedError: when the database is closed, or is so meanwhile.
         :raises InvalidStateError: in a hook, which would wait for itself.
         """
-        if timeout is not None and not timeout >= 0:
+        if timeout is not None and (not isinstance(timeout, (int, float)) or not timeout >= 0):
             raise InvalidArgumentError(f"timeout={timeout!r}: it is a number of seconds, 0 or more")
-        yield from work(self._database.open)
+        yield from work(self._opened)
         delivery = self._delivery
         if delivery is not None and delivery.runs_here:
             raise InvalidStateError("flush() in a hook would wait for that hook itself")
@@ -318,7 +326,9 @@ class Outbox:
         :param name: its name; by default all durable hooks of the table are retired.
         :returns: how many entries ended.
         """
-        store = table if isinstance(table, str) else table.name
+        store = table if isinstance(table, str) else getattr(table, "name", None)
+        if not isinstance(store, str):
+            raise InvalidArgumentError(f"a table or its name is wanted, not {table!r}")
         with self._change() as connection:
             ended = outbox_tables.retire(connection, store, name)
         self._database._hooks.retire(store, name)
@@ -356,6 +366,9 @@ class Outbox:
                 self._on_dead.remove(callback)
 
         return off
+
+    def __reduce__(self) -> Any:
+        raise TypeError("an Outbox cannot be pickled or copied; it belongs to its database")
 
     def __repr__(self) -> str:
         return f"<Outbox of {self._database!r}>"

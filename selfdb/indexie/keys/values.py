@@ -16,7 +16,7 @@ from uuid import UUID
 
 from ..errors import DatabaseCorruptError, DataCloneError
 
-__all__ = ["dump", "load", "load_all"]
+__all__ = ["dump", "load", "load_all", "load_whole"]
 
 _PLAIN = frozenset((str, int, float, bool, type(None)))
 _ATOMS = _PLAIN | {datetime, date, time, timedelta, Decimal, UUID, bytes}
@@ -320,7 +320,7 @@ def _revive(found: Dict[str, Any]) -> Any:
     try:
         kind, *payload = found["$ix"]
         return _REVIVED[kind](*payload)
-    except (KeyError, TypeError, ValueError) as error:
+    except (ArithmeticError, KeyError, TypeError, ValueError) as error:
         raise DatabaseCorruptError(f"a stored document holds {found!r:.80}, which this version cannot read") from error
 
 
@@ -338,6 +338,18 @@ def load(text: str) -> Any:
         return _scan_marked(text, 0)[0] if _MARK in text else _scan(text, 0)[0]
     except (StopIteration, ValueError) as error:
         raise DatabaseCorruptError("a stored document cannot be read") from error
+
+
+def load_whole(text: str) -> Any:
+    """As :func:`load`, of a text that may come from anywhere: with space around it, and nothing else behind it."""
+    text = text.strip()
+    try:
+        value, end = _scan_marked(text, 0)
+    except (StopIteration, ValueError, RecursionError) as error:
+        raise DatabaseCorruptError("the text is no JSON") from error
+    if end != len(text):
+        raise DatabaseCorruptError("the text is JSON, and something behind it")
+    return value
 
 
 def load_all(texts: List[str]) -> List[Any]:

@@ -38,6 +38,9 @@ class LiveQuery(Generic[T]):
         self._finalizer = weakref.finalize(self, self._watch.abandon)
         self._finalizer.atexit = False
 
+    def __reduce__(self) -> Any:
+        raise TypeError("a LiveQuery cannot be pickled or copied; make another one with use_live_query()")
+
     def __repr__(self) -> str:
         state = ", closed" if self.closed else ""
         return f"<LiveQuery {self._watch.name}, version {self._watch.version}{state}>"

@@ -101,6 +101,9 @@ class OverlayTransaction(Scope):
         self._state = "new"
         self._drafting: Optional[threading.Thread] = None
 
+    def __reduce__(self) -> Any:
+        raise TypeError("an OverlayTransaction cannot be pickled or copied; it belongs to the process that opened it")
+
     def __repr__(self) -> str:
         kind = "optimistic" if self._optimistic else "hidden"
         return f"<OverlayTransaction {kind} on {', '.join(self._names)}: {self._state}>"
@@ -377,7 +380,10 @@ class OverlayTransaction(Scope):
 def _names(tables: Union[str, Any, Iterable[Union[str, Any]]]) -> Tuple[str, ...]:
     if isinstance(tables, str) or hasattr(tables, "name"):
         tables = (tables,)
-    return tuple(dict.fromkeys(each if isinstance(each, str) else each.name for each in tables))
+    listed = list(tables) if isinstance(tables, Iterable) else [tables]
+    if not listed or not all(isinstance(each, str) or hasattr(each, "name") for each in listed):
+        raise InvalidArgumentError(f"tables are a name, a table, or a list of these, not {tables!r}")
+    return tuple(dict.fromkeys(each if isinstance(each, str) else each.name for each in listed))
 
 
 def _validate(database: Any) -> Callable[[StoreSpec, Any], object]:

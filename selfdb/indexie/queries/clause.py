@@ -36,6 +36,12 @@ class WhereClause(Generic[T]):
         self._source = source
         self._before = before
 
+    def __copy__(self) -> WhereClause[T]:
+        return self  # which nothing changes
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a WhereClause cannot be pickled; build it anew in the other process")
+
     def __repr__(self) -> str:
         return f"<WhereClause {self._table.name}.{self._source.path}>"
 

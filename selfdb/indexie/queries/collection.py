@@ -40,6 +40,9 @@ R = TypeVar("R")
 AHEAD = 64
 """Rows that are read at a time for an event loop."""
 
+_MOST = 2**62 - 1
+"""Rows that no table has; an offset and a limit of so many are still a number that SQLite knows when they are added."""
+
 
 class Collection(Generic[T]):
     """Rows of one table, chosen, ordered and cut, but not read yet. Immutable, for any thread.
@@ -71,6 +74,12 @@ class Collection(Generic[T]):
             assert self._source is not None
             query = self._made = Query((Branch(self._source, self._ranges),))
         return query
+
+    def __copy__(self) -> Self:
+        return self  # which nothing changes
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a Collection cannot be pickled; read it, or build it anew in the other process")
 
     def __repr__(self) -> str:
         return f"<Collection of {self._table.name}>"
@@ -118,7 +127,7 @@ class Collection(Generic[T]):
 
     def offset(self, count: int) -> Collection[T]:
         """Without so many rows at the beginning, 0 or more; several offsets add up."""
-        return self._with(offset=self._query.offset + _count(count, "offset"))
+        return self._with(offset=min(self._query.offset + _count(count, "offset"), _MOST))
 
     def until(self, stop: Callable[[T], Any], include_stop: bool = False) -> Collection[T]:
         """Only up to the first row for which ``stop(row)`` is true; with that row if ``include_stop``."""
@@ -279,6 +288,9 @@ class Found(Generic[T]):
         self._ahead: Deque[T] = deque()
         self._reading = threading.Lock()
 
+    def __reduce__(self) -> Any:
+        raise TypeError("an iteration over rows cannot be pickled or copied; begin another one")
+
     def __iter__(self) -> Self:
         return self
 
@@ -362,4 +374,4 @@ set_steps(Found.__next__, Found._steps, opens=False, asks=())
 def _count(count: Any, name: str) -> int:
     if isinstance(count, bool) or not isinstance(count, int) or count < 0:
         raise InvalidArgumentError(f"{name}() takes a whole number of rows, 0 or more, not {count!r}")
-    return count
+    return min(count, _MOST)

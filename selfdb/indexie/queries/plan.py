@@ -93,7 +93,7 @@ def source_of(store: StoreSpec, path: Union[str, Sequence[str]]) -> Source:
         return source
     parts = tuple(path) if isinstance(path, (list, tuple)) else ()
     if not parts or not all(isinstance(part, str) for part in parts):
-        raise InvalidArgumentError(f"where() takes a path or a list of paths, not {path!r}")
+        raise InvalidArgumentError(f"where(), order_by() and or_() take a path or a list of paths, not {path!r}")
     return _find(store, parts, parts[0] if len(parts) == 1 else f"[{'+'.join(parts)}]")
 
 

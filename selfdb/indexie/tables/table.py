@@ -49,6 +49,9 @@ class Table(Generic[T]):
         self._name = name
         self._validate: mutations.Validate = None
 
+    def __reduce__(self) -> Any:
+        raise TypeError("a Table cannot be pickled or copied; ask the database of the other process for its own")
+
     def __repr__(self) -> str:
         return f"<Table {self._name} of {self._db!r}>"
 
