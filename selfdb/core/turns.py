@@ -17,10 +17,9 @@ class _Turn:
     :ivar dismissed: whether it will not be, whatever happens.
     """
 
-    __slots__ = ("came", "dismissed", "signal", "who")
+    __slots__ = ("came", "dismissed", "signal")
 
-    def __init__(self, who: object) -> None:
-        self.who = who
+    def __init__(self) -> None:
         self.signal = Signal()
         self.came = False
         self.dismissed = False
@@ -33,41 +32,31 @@ class Turns:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        # By whom: nothing comes between that somebody has it and that it is known who.
-        self._taken: object = None
+        self._taken = False
         self._waiting: deque[_Turn] = deque()
 
     @property
     def taken(self) -> bool:
         """Whether somebody has it."""
-        return self._taken is not None
+        return self._taken
 
-    def is_of(self, who: object) -> bool:
-        """Whether ``who`` has it, even if an interrupt came before he was told."""
-        return self._taken is who
-
-    def try_acquire(self, who: object = True) -> bool:
+    def try_acquire(self) -> bool:
         """Acquire it if nobody has it; returns whether that was so."""
         with self._lock:
-            if self._taken is not None:
-                return False
-            self._taken = who
-        return True
+            taken, self._taken = self._taken, True
+        return not taken
 
-    def acquire(self, seconds: float | None = None, who: object = True) -> bool:
-        """Acquire it, after a wait of ``seconds`` at most (``None``: however long); returns whether it came to that.
+    def acquire(self, seconds: float | None = None) -> bool:
+        """Acquire it, after a wait of ``seconds`` at most (``None``: however long); returns whether it came to that."""
+        return self.try_acquire() or finish(self.acquire_steps(seconds))
 
-        :param who: what :meth:`is_of` knows the one by who has it.
-        """
-        return self.try_acquire(who) or finish(self.acquire_steps(seconds, who))
-
-    def acquire_steps(self, seconds: float | None = None, who: object = True) -> Waiting[bool]:
+    def acquire_steps(self, seconds: float | None = None) -> Waiting[bool]:
         """As :meth:`acquire`, step by step: to wait on an event loop takes no thread."""
         with self._lock:
-            if self._taken is None:
-                self._taken = who
+            if not self._taken:
+                self._taken = True
                 return True
-            turn = _Turn(who)
+            turn = _Turn()
             self._waiting.append(turn)
         try:
             yield from until(turn.signal, lambda: turn.came or turn.dismissed, seconds)
@@ -99,13 +88,12 @@ class Turns:
         :raises RuntimeError: if nobody has it.
         """
         with self._lock:
-            if self._taken is None:
+            if not self._taken:
                 raise RuntimeError("it is not anybody's turn")
             turn = self._waiting.popleft() if self._waiting else None
             if turn is None:
-                self._taken = None
+                self._taken = False
             else:
-                self._taken = turn.who
                 turn.came = True
         if turn is not None:
             turn.signal.ring()

@@ -149,12 +149,11 @@ class Services(Stranded):
             from .overlays.optimistic import network_first
 
             return network_first(self, stores, work)
-        writer = Writer(self, self._schema or self._opened())
+        writer = Writer(self, self._schema or self._opened()).begin()
         try:
-            writer.begin()
             result = work(writer)
-            writer.commit()
         except BaseException:
             writer.rollback()
             raise
+        writer.commit()
         return result

@@ -164,15 +164,14 @@ class Connections:
 
     # The writer
 
-    def acquire_writer(self, seconds: Optional[float] = None, who: object = True) -> Connection:
+    def acquire_writer(self, seconds: Optional[float] = None) -> Connection:
         """The connection that writes, for the caller alone until :meth:`release_writer`, on whichever thread.
 
-        :param who: what :meth:`take_back` knows the caller by.
         :raises IndexieTimeoutError: when others had it for all of ``seconds`` (``None``: ``busy_timeout``).
         """
-        if not self._turns.try_acquire(who):
+        if not self._turns.try_acquire():
             seconds = self._busy_timeout if seconds is None else seconds
-            if not self._turns.acquire(seconds, who):
+            if not self._turns.acquire(seconds):
                 raise self._without(seconds)
         return self._acquired()
 
@@ -197,11 +196,6 @@ class Connections:
             raise DatabaseClosedError("the database was closed")
         self._writer.hold()
         return self._writer
-
-    def take_back(self, who: object) -> None:
-        """Have it given back by one who may have got it or not: an interrupt came in between."""
-        if self._turns.is_of(who):
-            self.release_writer(self._writer)
 
     def release_writer(self, connection: Connection) -> None:
         """Give it back; a transaction that is still open is rolled back."""

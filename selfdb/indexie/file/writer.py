@@ -92,12 +92,7 @@ class Writer:
 
         :raises IndexieTimeoutError: when the lock is not to be had in time.
         """
-        connections = self.database._connections
-        try:
-            return self.begin_on(connections.acquire_writer(timeout, self))
-        except BaseException:
-            connections.take_back(self)
-            raise
+        return self.begin_on(self.database._connections.acquire_writer(timeout))
 
     def begin_on(self, connection: Connection) -> Writer:
         """Begin on the connection that writes, which the caller has acquired. If that fails it is given back."""
@@ -193,7 +188,6 @@ class Writer:
     def rollback(self) -> None:
         """Undo everything. Harmless when it is over already."""
         if not self.active:
-            self.database._connections.take_back(self)  # an interrupt came when everything else was done
             return
         self.active = False
         try:
