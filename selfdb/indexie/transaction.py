@@ -274,10 +274,12 @@ class Transaction(Scope):
                 raise TransactionInactiveError("the transaction is over")
             if self._child is not None:
                 raise SubTransactionError("a transaction within this one is still under way")
-            self._state = "over"
             try:
+                self._state = "over"
                 self._keep()
             except BaseException:
+                if self._writer is not None and self._savepoint is None:
+                    self._writer.rollback()  # an interrupt may have come before it could end by itself
                 self._tell(self._on_rollback)
                 raise
             finally:

@@ -50,6 +50,7 @@ class _Mark(NamedTuple):
     changes: log.Mark
     effects: int
     generators: Dict[int, int]
+    torn: bool
 
 
 class Writer:
@@ -451,7 +452,7 @@ class _Savepoint:
     def __enter__(self) -> None:
         writer = self._writer
         writer.connection.execute("SAVEPOINT ix")
-        self._mark = _Mark(writer.changes.mark(), len(writer.effects), dict(writer._generators))
+        self._mark = _Mark(writer.changes.mark(), len(writer.effects), dict(writer._generators), writer._torn)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -462,9 +463,10 @@ class _Savepoint:
             return
         if not writer._raw.in_transaction:
             return  # SQLite has undone the whole transaction by itself
+        writer._torn = True  # until all of it is undone
         writer.connection.execute("ROLLBACK TO ix")
         writer.connection.execute("RELEASE ix")
         writer.changes.back_to(mark.changes)
         del writer.effects[mark.effects :]
         writer._generators = mark.generators
-        writer._torn = False
+        writer._torn = mark.torn

@@ -119,9 +119,13 @@ class Outbox:
     # Its life, which is the database's
 
     @inner
+    def begin(self) -> None:
+        """The database is being opened: from now on there may be something to deliver."""
+        self._delivery = self._new_delivery()
+
+    @inner
     def opened(self) -> None:
         """The database is open: say in the file which hooks there are, and begin to deliver."""
-        self._delivery = self._new_delivery()
         self._announce_now()
         self.wake()
 

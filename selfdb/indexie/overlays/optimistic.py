@@ -6,12 +6,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, List, NamedTuple, Optional, Tuple, TypeVar, Union
 
 from ...core.marks import blocking
 from ...core.strand import Strand
 from ...core.waits import Waiting, waiting
 from ..errors import (
+    DatabaseClosedError,
     InvalidArgumentError,
     NotInScopeError,
     ReadOnlyError,
@@ -35,6 +37,8 @@ from .settle import Edits, Settlement, settle
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from ..file.writer import Writer
 
 __all__ = ["Operation", "OverlayTransaction", "check_no_overlay", "network_first"]
 
@@ -99,6 +103,7 @@ class OverlayTransaction(Scope):
         self._overwrite = conflict == "overwrite"
         self._overlay = Overlay(self._reserve, self._forsake)
         self._state = "new"
+        self._forsaken = False
         self._drafting: Optional[threading.Thread] = None
 
     def __repr__(self) -> str:
@@ -149,7 +154,7 @@ class OverlayTransaction(Scope):
         """Roll back, unless it was committed."""
         if self._state == "active":
             self.leave()
-            yield from surely(self._end, self._end)
+            yield from surely(self._left, self._left)
 
     # What it is for
 
@@ -205,7 +210,8 @@ class OverlayTransaction(Scope):
             return None
         with self.lock:
             self._check_active()
-            view: View = self.database._publisher.over(self.database._base, self._overlay)
+            begin = partial(self.database._base, self.database._unbegun())
+            view: View = self.database._publisher.over(begin, self._overlay)
             return view
 
     def _check_active(self) -> None:
@@ -271,9 +277,12 @@ class OverlayTransaction(Scope):
         with self.lock:
             self._check_active()
             self._state = "being committed"
-        # From here on calls of this context, those of its hooks among them, go where they would go without it.
-        self.leave()
         self._commit()
+
+    def _begun(self) -> Writer:
+        if self._forsaken:
+            raise DatabaseClosedError("the database was closed while this overlay transaction was being committed")
+        return self.database._writer().begin()
 
     def _commit(self) -> None:
         database = self.database
@@ -289,7 +298,7 @@ class OverlayTransaction(Scope):
 
         settlement = Settlement(
             overlay,
-            lambda: database._writer().begin(),
+            self._begun,
             publish,
             lambda store: self._optimistic or database._hooks.network_first((store,)),
             self._overwrite,
@@ -297,6 +306,8 @@ class OverlayTransaction(Scope):
             _validate(database),
         )
         try:
+            # From here on calls of this context, those of its hooks among them, go where they would go without it.
+            self.leave()
             listening, untold, operations, edits = settle(settlement)
         except BaseException:
             self._end("rolled back: its commit failed")
@@ -320,11 +331,16 @@ class OverlayTransaction(Scope):
 
         :raises TransactionInactiveError: when it was committed.
         """
-        if self._state in ("committed", "being committed"):
-            raise TransactionInactiveError("this overlay transaction cannot be rolled back: it was committed")
         with self.lock:
+            if self._state in ("committed", "being committed"):
+                raise TransactionInactiveError("this overlay transaction cannot be rolled back: it was committed")
             self.leave()
             self._end()
+
+    def _left(self) -> None:
+        with self.lock:
+            if self._state == "active":  # and nobody else has begun to commit it
+                self._end()
 
     def _end(self, how: str = "rolled back") -> None:
         if self._state.startswith("rolled back"):
@@ -337,8 +353,14 @@ class OverlayTransaction(Scope):
         visible = overlay in publisher.layers
         epoch = publisher.withdraw(overlay, lambda others: _note(changes, overlay, overlay.held, others))
         if visible and self.database._feed.listening:
-            self._note_base(changes)
-            self._tell(changes, epoch)
+            try:
+                self._note_base(changes)
+            except BaseException:
+                for store in overlay.stores.values():
+                    changes.whole(store)
+                raise
+            finally:
+                self._tell(changes, epoch)
 
     def _note_base(self, changes: ChangeSet) -> None:
         """What of the file readers see now that its rows are gone."""
@@ -364,6 +386,7 @@ class OverlayTransaction(Scope):
 
     def _forsake(self) -> None:
         """The database was closed, or this is a forked child."""
+        self._forsaken = True
         self._state = "rolled back: the database was closed"
         self.active = False
         self._close_strand()
