@@ -389,7 +389,9 @@ class Indexie(Services):
                 return  # others have said so, or it is open anew
             self._ended = _changed
             self._schema = None
-        threading.Thread(target=self._give_way, args=(connections,), name="selfdb-indexie-versionchange", daemon=True).start()
+        threading.Thread(
+            target=self._give_way, args=(connections,), name="selfdb-indexie-versionchange", daemon=True
+        ).start()
 
     def _give_way(self, connections: Connections) -> None:
         try:

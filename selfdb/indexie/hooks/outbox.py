@@ -138,6 +138,7 @@ class Outbox:
             self._announce_now,
             self._tell_dead,
             lambda: bool(self._on_dead),
+            lambda connection: connection.one(database._opened().newest),
         )
         delivery = Delivery(store, database._timing, self._clock)
         delivery.max_attempts = self._max_attempts
