@@ -153,11 +153,12 @@ class Services(Stranded):
             from .overlays.optimistic import network_first
 
             return network_first(self, stores, work)
-        writer = Writer(self, self._schema or self._opened()).begin()
+        writer = Writer(self, self._schema or self._opened())
         try:
+            writer.begin()
             result = work(writer)
+            writer.commit()
         except BaseException:
-            writer.rollback()
+            writer.rollback()  # an interrupt may have come at any moment
             raise
-        writer.commit()
         return result

@@ -379,24 +379,35 @@ def test_i3_a_read_of_one_statement_shows_no_state_that_never_was(db: Any, monke
 
 def test_c094_changes_of_overlays_that_are_told_in_another_order_are_all_taken_in(db: Any) -> None:
     """Who waits for the second one is not told before the first one, which was told later, is there too."""
+
+    class Counting(Door):
+        """Counts how often it was let go."""
+
+        released = 0
+
+        def __exit__(self, *exception: Any) -> Any:
+            self.released += 1
+            return super().__exit__(*exception)
+
     feed = db._feed
     names = use_live_query(lambda: [row["name"] for row in db.users.to_array()])
     assert names.settle(SOON)
-    seen: List[Any] = []
+    seen: List[int] = []
+    lock = feed._lock = Counting(feed._lock)
     take_in = feed._take_in
 
     def looked(event: Any) -> None:
+        seen.append(lock.released)
         take_in(event)
-        thread = begun(lambda: seen.append((feed._lock.acquire(blocking=False), feed._epoch)))
-        thread.join(SOON)
 
     feed._take_in = looked
     users = db._store("users")
     changes = ChangeSet()
     changes.record(users, 99, None, (None,) * len(users.indexes))
-    with feed._lock:
+    with lock:
         feed.overlay_changed(changes, 2)
         feed.overlay_changed(changes, 1)
     assert names.settle(SOON)
-    assert [free for free, _ in seen] == [False, False]
+    assert len(seen) == 2
+    assert seen[0] == seen[1]
     assert feed._epoch == 2

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from ..schema.schema import Schema
     from .connection import Connection
+    from .connections import Connections
 
 __all__ = ["Writer"]
 
@@ -76,6 +77,8 @@ class Writer:
     _generating = False
     _torn = False
     _reading: Optional[Reader] = None
+    _home: Optional[Connections] = None
+    _owner: object = None
     _wanted: FrozenSet[Tuple[str, str]] = frozenset()
 
     def __init__(
@@ -88,7 +91,6 @@ class Writer:
         self.changes = log.ChangeSet()
         self._rows = schema.cache
         self._silent = silent
-        self._given = connection is not None
         if connection is not None:
             self._attach(connection)
             self._start()
@@ -100,22 +102,29 @@ class Writer:
 
         :raises IndexieTimeoutError: when the lock is not to be had in time.
         """
-        return self.begin_on(self.database._connections.acquire_writer(timeout))
-
-    def begin_on(self, connection: Connection) -> Writer:
-        """Begin on the connection that writes, which the caller has acquired. If that fails it is given back."""
-        connections = self.database._connections
+        self._home = home = self.database._connections
+        self._owner = self
         try:
-            connection.begin()
-            self._attach(connection)
-            self._start()
+            self._begin(home.acquire_writer(timeout, self))
         except BaseException:
-            try:
-                connection.rollback()
-            finally:
-                connections.release_writer(connection)
+            self.rollback()
             raise
         return self
+
+    def begin_on(self, connection: Connection, home: Connections, owner: object) -> Writer:
+        """Begin on the connection that writes, which ``owner`` has acquired. If that fails it is given back."""
+        self._home, self._owner = home, owner
+        try:
+            self._begin(connection)
+        except BaseException:
+            self.rollback()
+            raise
+        return self
+
+    def _begin(self, connection: Connection) -> None:
+        connection.begin()
+        self._attach(connection)
+        self._start()
 
     def _attach(self, connection: Connection) -> None:
         self.connection = connection
@@ -162,18 +171,19 @@ class Writer:
 
         :param publish: called at the moment of the commit, before any reader sees it.
         """
-        connection = self.connection
+        connection, home = self.connection, self._home
+        assert home is not None
         try:
             self.finish()
             with self.database._publisher.mutex:
                 connection.commit()
                 if publish is not None:
                     publish()
+            self.active = False
+            home.release_writer(connection)
         except BaseException:
             self.rollback()
             raise
-        self.active = False
-        self.database._connections.release_writer(connection)
         self.committed()
 
     def committed(self) -> None:
@@ -189,15 +199,10 @@ class Writer:
                 _logger.exception("a callback of on_commit() failed; the transaction stays committed")
 
     def rollback(self) -> None:
-        """Undo everything. Harmless when it is over already."""
-        if not self.active:
-            return
+        """Undo everything. Harmless when it is over already, or was never begun, or was interrupted in between."""
         self.active = False
-        try:
-            self.connection.rollback()
-        finally:
-            if not self._given:
-                self.database._connections.release_writer(self.connection)
+        if self._home is not None:
+            self._home.reclaim(self._owner)
 
     def savepoint(self) -> _Savepoint:
         """Undo everything of its block when the block raises."""

@@ -190,13 +190,14 @@ class Outbox:
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
         connections = self._database._connections
-        connection = connections.acquire_writer()
+        owner = object()
         try:
+            connection = connections.acquire_writer(None, owner)
             connection.begin()
             yield connection
             connection.commit()
         finally:
-            connections.release_writer(connection)  # which undoes what was not committed
+            connections.reclaim(owner)  # which undoes what was not committed
 
     @contextmanager
     def _change(self) -> Iterator[Connection]:

@@ -127,9 +127,14 @@ class OverlayTransaction(Scope):
             self.strand = self.strand or scope.strand
             scope = current(self.database, scope)
         self.strand = self.strand or Strand()
-        self._state = "active"
-        self.database._publisher.enrol(self._overlay)
-        self.enter()
+        try:
+            self._state = "active"
+            self.database._publisher.enrol(self._overlay)
+            self.enter()
+        except BaseException:
+            self.leave()
+            self._left()
+            raise
         return self
 
     def _check_within(self, scope: Scope) -> None:
@@ -247,8 +252,9 @@ class OverlayTransaction(Scope):
 
     def _reserve(self, store: StoreSpec, above: float, count: int) -> int:
         """Take keys from the file's generator."""
-        writer = self.database._writer().begin()
+        writer = self.database._writer()
         try:
+            writer.begin()
             if above > 0:
                 writer.saw_key(store, above)
             first: int = writer.next_key(store)
@@ -274,15 +280,30 @@ class OverlayTransaction(Scope):
             whether hooks had been told all the same.
         :raises TransactionInactiveError: when it is over already.
         """
-        with self.lock:
-            self._check_active()
-            self._state = "being committed"
-        self._commit()
+        mine = False
+        try:
+            with self.lock:
+                self._check_active()
+                mine = True
+                self._state = "being committed"
+            # From here on calls of this context, those of its hooks among them, go where they would go without it.
+            self.leave()
+            self._commit()
+        except BaseException:
+            if mine:
+                self._fail()
+            raise
 
-    def _begun(self) -> Writer:
+    def _fail(self) -> None:
+        self.leave()
+        if self._state != "committed":
+            self._end("rolled back: its commit failed")
+
+    def _writer(self) -> Writer:
         if self._forsaken:
             raise DatabaseClosedError("the database was closed while this overlay transaction was being committed")
-        return self.database._writer().begin()
+        writer: Writer = self.database._writer()
+        return writer
 
     def _commit(self) -> None:
         database = self.database
@@ -295,24 +316,18 @@ class OverlayTransaction(Scope):
             if self._optimistic:
                 _note(changes, overlay, overlay.held, publisher.others(overlay))
             epochs.append(publisher.remove(overlay))
+            self._state = "committed"
 
         settlement = Settlement(
             overlay,
-            self._begun,
+            self._writer,
             publish,
             lambda store: self._optimistic or database._hooks.network_first((store,)),
             self._overwrite,
             self._optimistic,
             _validate(database),
         )
-        try:
-            # From here on calls of this context, those of its hooks among them, go where they would go without it.
-            self.leave()
-            listening, untold, operations, edits = settle(settlement)
-        except BaseException:
-            self._end("rolled back: its commit failed")
-            raise
-        self._state = "committed"
+        listening, untold, operations, edits = settle(settlement)
         self._close_strand()
         if self._optimistic:
             _note_edits(changes, overlay, edits)
@@ -483,9 +498,9 @@ def network_first(database: Any, stores: Sequence[StoreSpec], work: Callable[[Si
     try:
         with transaction.lock:
             result = transaction._write(work, explicit=False)
+        transaction._state = "being committed"
+        transaction._commit()
     except BaseException:
-        transaction._end()
+        transaction._fail()
         raise
-    transaction._state = "being committed"
-    transaction._commit()
     return result
