@@ -131,6 +131,7 @@ class Indexie(Services):
         self._ended: Optional[Callable[[], DatabaseClosedError]] = None
         self._folder: Optional[Path] = None
         self._opening = Turns()
+        self._changing = threading.RLock()
         self._fast_readers = threading.local()
         self._publisher = Publisher()
         self._feed = Feed(self)
@@ -140,6 +141,7 @@ class Indexie(Services):
 
     def _renew_in_child(self) -> None:
         self._opening = Turns()
+        self._changing = threading.RLock()
         self._fast_readers = threading.local()
         self._folder = None  # the parent removes it
 
@@ -303,6 +305,8 @@ class Indexie(Services):
                 return schema
             if self._ended is not None and not again:
                 raise self._ended()
+            if not self._connections.closed:
+                self._end(_changed)  # another process has upgraded the file, and the thread that closes was slower
             schema = self._start(seconds)
         finally:
             self._opening.release()
@@ -318,7 +322,7 @@ class Indexie(Services):
             strict=self._strict,
             busy_timeout=self._busy_timeout,
             timing=self._timing,
-            stale=self._version_changed,
+            stale=lambda: self._version_changed(connections),
         )
         try:
             schema = opening.attach(self, connections, seconds)
@@ -332,6 +336,7 @@ class Indexie(Services):
         self._connections = connections
         self._ended = None
         self._known = tuple(schema.stores)
+        self._outbox.begin()
         self._schema = schema
         return schema
 
@@ -372,34 +377,41 @@ class Indexie(Services):
         finally:
             self._shut(_closed)
 
-    def _shut(self, ended: Callable[[], DatabaseClosedError]) -> None:
+    def _shut(self, ended: Callable[[], DatabaseClosedError], only: Optional[Connections] = None) -> None:
         if not self._opening.acquire(self._busy_timeout):
             raise IndexieTimeoutError("another thread has been opening the database for all of busy_timeout")
         try:
-            if self._ended is None or self._schema is not None:
-                self._ended = ended
-            self._schema = None
-            connections = self._connections
-            self._outbox.close()
-            self._hooks.close()
-            self._feed.close()
-            self._publisher.close()
-            connections.close()
-            self._remove_folder()
+            if only is None or only is self._connections:
+                self._end(ended)
         finally:
             self._opening.release()
 
-    def _version_changed(self) -> None:
-        """A statement has met a file that another process upgraded. It may hold locks: what is to do is done apart."""
-        if self._schema is None:
-            return
-        self._ended = _changed
-        self._schema = None
-        threading.Thread(target=self._give_way, name="selfdb-indexie-versionchange", daemon=True).start()
+    def _end(self, ended: Callable[[], DatabaseClosedError]) -> None:
+        with self._changing:
+            if self._ended is None or self._schema is not None:
+                self._ended = ended
+            self._schema = None
+        self._outbox.close()
+        self._hooks.close()
+        self._feed.close()
+        self._publisher.close()
+        self._connections.close()
+        self._remove_folder()
 
-    def _give_way(self) -> None:
+    def _version_changed(self, connections: Connections) -> None:
+        """A statement has met a file that another process upgraded. It may hold locks: what is to do is done apart."""
+        with self._changing:
+            if self._schema is None or self._connections is not connections:
+                return  # others have said so, or it is open anew
+            self._ended = _changed
+            self._schema = None
+        threading.Thread(
+            target=self._give_way, args=(connections,), name="selfdb-indexie-versionchange", daemon=True
+        ).start()
+
+    def _give_way(self, connections: Connections) -> None:
         try:
-            self._shut(_changed)
+            self._shut(_changed, connections)
         except IndexieTimeoutError:
             logger.exception("%r could not be closed after another process upgraded its file", self)
         for hook in list(self._version_change):

@@ -39,11 +39,11 @@ Place = Union[str, "os.PathLike[str]", IO[str]]
 
 @contextmanager
 def _writer(connections: Connections) -> Iterator[Connection]:
-    connection = connections.acquire_writer()
+    owner = object()
     try:
-        yield connection
+        yield connections.acquire_writer(None, owner)
     finally:
-        connections.release_writer(connection)
+        connections.reclaim(owner)
 
 
 def vacuum(connections: Connections) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Dict, Optional, TypeVar
 
 from ..core.strand import Stranded
@@ -117,15 +118,18 @@ class Services(Stranded):
         """The block of a read: ``with db._view(stores) as view``."""
         return Reading(self, stores, streaming)
 
-    def _base(self) -> Snapshot:
-        """A snapshot of the file alone."""
+    def _unbegun(self) -> Snapshot:
+        """A snapshot of the file alone, as it will be when it is begun."""
         schema = self._opened()
         return Snapshot(self, schema, self._connections)
 
+    def _base(self, unbegun: Optional[Snapshot] = None) -> Snapshot:
+        """A snapshot of the file alone."""
+        return (unbegun or self._unbegun()).begin()
+
     def _snapshot(self) -> View:
         """A snapshot with the visible overlays, whatever the scope."""
-        self._opened()
-        return self._publisher.view(self._base)
+        return self._publisher.view(partial(self._base, self._unbegun()))
 
     def _newest_seq(self) -> int:
         """The seq of the newest commit."""
@@ -149,11 +153,12 @@ class Services(Stranded):
             from .overlays.optimistic import network_first
 
             return network_first(self, stores, work)
-        writer = Writer(self, self._schema or self._opened()).begin()
+        writer = Writer(self, self._schema or self._opened())
         try:
+            writer.begin()
             result = work(writer)
+            writer.commit()
         except BaseException:
-            writer.rollback()
+            writer.rollback()  # an interrupt may have come at any moment
             raise
-        writer.commit()
         return result

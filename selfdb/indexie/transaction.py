@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, List, NoReturn, Optional, Tuple, TypeVar
 
-from ..core.marks import blocking, inner, passing
+from ..core.marks import blocking, inner, mark_of, passing, set_steps
 from ..core.strand import Strand
 from ..core.waits import Waiting, ask, waiting, work
 from .errors import (
@@ -20,6 +20,7 @@ from .errors import (
     TransactionInactiveError,
 )
 from .file.connection import Connection
+from .file.connections import Connections
 from .file.reader import Reader
 from .file.writer import Writer
 from .functions import function_for
@@ -41,6 +42,23 @@ __all__ = ["Transaction", "run"]
 T = TypeVar("T")
 
 _logger = logging.getLogger("selfdb.indexie")
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _as_steps_of(waits: Callable[..., Any]) -> Callable[[F], F]:
+    """An event loop does the steps of ``waits`` in the place of what is decorated, which a thread calls."""
+    mark = mark_of(waits)
+    assert mark is not None
+    assert mark.steps is not None
+    steps = mark.steps
+
+    def decorate(function: F) -> F:
+        set_steps(function, steps, False, ())
+        return function
+
+    return decorate
+
 
 _MODES = {"rw": "rw", "readwrite": "rw", "r": "r", "readonly": "r"}
 
@@ -64,6 +82,7 @@ class Transaction(Scope):
         self._scope = _names(database, tables)
         self._names = frozenset(self._scope)
         self._held: Optional[Connection] = None
+        self._home: Optional[Connections] = None
         self._writer: Optional[Writer] = None
         self._view: Optional[View] = None
         self._own_view = False
@@ -214,7 +233,7 @@ class Transaction(Scope):
                 raise TransactionInactiveError("a transaction is entered once: make another one")
             self._state = "beginning"
             database, outer = self.database, self._outer
-            held, self._held = self._held, None
+            connection, self._held = self._held, None
             try:
                 stores = [database._store(name) for name in self._scope]
                 if outer is not None:
@@ -224,16 +243,17 @@ class Transaction(Scope):
                     self._own_view = True
                 else:
                     writer = Writer(database, database._schema)
-                    connection, held = held, None
-                    if connection is None:
-                        writer.begin()
-                    else:
-                        writer.begin_on(connection)
                     writer.explicit = True
                     self._writer = writer
-            finally:
-                if held is not None:
-                    database._connections.release_writer(held)
+                    if connection is None or self._home is None:
+                        writer.begin()
+                    else:
+                        writer.begin_on(connection, self._home, self)
+            except BaseException:
+                self._writer = None
+                if self._home is not None:
+                    self._home.reclaim(self)
+                raise
             self._state = "begun"
 
     def _join(self, outer: Scope, stores: Sequence[StoreSpec]) -> None:
@@ -294,8 +314,9 @@ class Transaction(Scope):
         with self.lock:
             if self._state != "begun":
                 raise TransactionInactiveError("the transaction is over")
-            outlived, self._state = self._outlived(), "over"
+            outlived = self._outlived()
             try:
+                self._state = "over"
                 if outlived and self._writer is not None:
                     raise TransactionInactiveError("the transaction is over: one around it has ended before it")
                 if self._child is not None:
@@ -303,6 +324,8 @@ class Transaction(Scope):
                     raise SubTransactionError("a transaction within this one is still under way: nothing is kept")
                 self._keep()
             except BaseException:
+                if self._writer is not None and self._savepoint is None:
+                    self._writer.rollback()  # an interrupt may have come before it could end by itself
                 self._tell(self._on_rollback)
                 raise
             finally:
@@ -331,10 +354,10 @@ class Transaction(Scope):
         """Undo what was written. Harmless when it is over. It may block."""
         with self.lock:
             begun, self._state = self._state == "begun", "over"
-            held, self._held = self._held, None
-            if held is not None:
-                self.database._connections.release_writer(held)
+            self._held = None
             if not begun:
+                if self._home is not None:
+                    self._home.reclaim(self)
                 return
             try:
                 if not self._outlived():
@@ -382,16 +405,19 @@ class Transaction(Scope):
             if self._outer is None and self._mode == "rw":
                 if not self.database.is_open:
                     yield from work(self.database._opened)
+                self._home = self.database._connections
                 # On a loop this is where others are waited for, which takes no thread.
-                self._held = yield from self.database._connections.acquire_writer_steps()
+                self._held = yield from self._home.acquire_writer_steps(self)
             yield from work(self.begin)
+            self.enter()
         except GeneratorExit:
+            self.leave()
             self.rollback()
             raise
         except BaseException:
+            self.leave()
             yield from surely(self.rollback, self.rollback)
             raise
-        self.enter()
 
     def _ended(self, error: Optional[BaseException]) -> Waiting[None]:
         self.leave()
@@ -402,35 +428,64 @@ class Transaction(Scope):
         if error is None:
             raise AbortError("the transaction was aborted")
 
+    def _give_up(self) -> None:
+        """An interrupt may have come at any moment: end it if it has not ended."""
+        self.leave()
+        self.rollback()
+
     @waiting
-    def __enter__(self) -> Waiting[Self]:
+    def _enter(self) -> Waiting[Self]:
         yield from self._entered()
         return self
 
     @waiting
-    def __exit__(
+    def _exit(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> Waiting[None]:
         yield from self._ended(error)
+
+    # An interrupt that comes after the last step would leave a transaction that nobody ends.
+
+    @_as_steps_of(_enter)
+    def __enter__(self) -> Self:
+        try:
+            return self._enter()
+        except BaseException:
+            self._give_up()
+            raise
+
+    @_as_steps_of(_exit)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._exit(kind, error, trace)
+        except BaseException:
+            self._give_up()
+            raise
 
 
 def run(transaction: Transaction, function: Callable[..., Any]) -> Waiting[Any]:
     """Do ``function`` in a transaction, and give what it returns once that is committed."""
     arguments = (transaction,) if _takes_one(function) else ()
-    yield from transaction._entered()
     try:
-        result = yield from ask(function, *arguments)
-        if inspect.iscoroutine(result):
-            result.close()
-            raise InvalidArgumentError("a coroutine function cannot be awaited here: use selfdb.aio.indexie")
-    except GeneratorExit:
-        transaction.leave()
-        transaction.rollback()
+        yield from transaction._entered()
+        try:
+            result = yield from ask(function, *arguments)
+            if inspect.iscoroutine(result):
+                result.close()
+                raise InvalidArgumentError("a coroutine function cannot be awaited here: use selfdb.aio.indexie")
+        except GeneratorExit:
+            transaction.leave()
+            transaction.rollback()
+            raise
+        except BaseException as error:
+            yield from transaction._ended(error)
+            raise
+        yield from transaction._ended(None)
+    except KeyboardInterrupt:
+        transaction._give_up()
         raise
-    except BaseException as error:
-        yield from transaction._ended(error)
-        raise
-    yield from transaction._ended(None)
     return result
 
 

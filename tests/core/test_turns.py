@@ -166,3 +166,49 @@ def test_a_thousand_tasks_wait_without_a_thread() -> None:
     asyncio.run(asyncio.wait_for(main(), BOUND))
     assert order == list(range(1000))
     assert not turns.taken
+
+
+def test_who_was_interrupted_gives_back_what_may_be_his() -> None:
+    turns, mine, other = Turns(), object(), object()
+    turns.give_back(mine)  # never asked for
+    assert turns.acquire(owner=other)
+    assert (turns.belongs_to(mine), turns.belongs_to(other)) == (False, True)
+    turns.give_back(mine)  # another has it
+    assert turns.taken
+    turns.give_back(other)
+    turns.give_back(other)
+    assert not turns.taken
+
+
+def test_who_was_interrupted_before_he_waited_is_passed_over() -> None:
+    turns, mine, other = Turns(), object(), object()
+    assert turns.acquire()
+    gone, next_one = turns.acquire_steps(None, mine), turns.acquire_steps(None, other)
+    pauses = [next(gone), next(next_one)]
+    assert len(pauses) == 2
+    turns.give_back(mine)
+    turns.release()
+    assert turns.belongs_to(other)
+    with pytest.raises(StopIteration) as end:
+        next_one.send(None)
+    assert end.value.value is True
+
+
+def test_a_signal_handler_that_comes_to_a_lock_of_its_own_thread_does_not_wait_for_itself() -> None:
+    turns = Turns()
+    with turns._lock:
+        assert turns.try_acquire()
+        turns.release()
+    assert not turns.taken
+
+
+def test_who_gave_it_back_does_not_release_it_once_more() -> None:
+    turns, mine = Turns(), object()
+    assert turns.acquire()
+    steps = turns.acquire_steps(None, mine)
+    next(steps)
+    turns.release()  # now it is his
+    turns.give_back(mine)
+    assert turns.acquire(owner=turns)
+    steps.close()
+    assert turns.belongs_to(turns)

@@ -398,8 +398,8 @@ def test_i3_a_commit_that_begins_in_the_middle_of_a_read(rows: Any, read: str) -
     begun, committed = threading.Event(), threading.Event()
     base = rows._base
 
-    def slow_base() -> Any:
-        snapshot = base()
+    def slow_base(*given: Any) -> Any:
+        snapshot = base(*given)
         if threading.current_thread() is reader and not begun.is_set():
             begun.set()
             committed.wait(0.2)  # it cannot be, before this read has all that it needs

@@ -270,8 +270,8 @@ def test_i3_a_commit_in_the_middle_of_a_read_waits_for_it(rows: Any) -> None:
     committing = threading.Thread(target=lambda: context.run(tx.commit))
     take = rows._base
 
-    def base() -> Any:
-        snapshot = take()
+    def base(*given: Any) -> Any:
+        snapshot = take(*given)
         del rows._base
         committing.start()
         committing.join(0.3)  # it waits for this read, or it does not

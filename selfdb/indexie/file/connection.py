@@ -64,6 +64,10 @@ class Connection:
                 raw = self._raw
         return raw
 
+    def open(self) -> None:
+        """Open the file, if it is not open."""
+        self.raw  # noqa: B018 - which does it
+
     @property
     def cursor(self) -> sqlite3.Cursor:
         """One to be used again and again by who holds the connection, for what leaves nothing to be read."""

@@ -164,20 +164,21 @@ class Connections:
 
     # The writer
 
-    def acquire_writer(self, seconds: Optional[float] = None) -> Connection:
+    def acquire_writer(self, seconds: Optional[float], owner: object) -> Connection:
         """The connection that writes, for the caller alone until :meth:`release_writer`, on whichever thread.
 
+        :param owner: what he gives it back by, with :meth:`reclaim`, if he was interrupted before he had it in hand.
         :raises IndexieTimeoutError: when others had it for all of ``seconds`` (``None``: ``busy_timeout``).
         """
-        if not self._turns.try_acquire():
+        if not self._turns.try_acquire(owner):
             seconds = self._busy_timeout if seconds is None else seconds
-            if not self._turns.acquire(seconds):
+            if not self._turns.acquire(seconds, owner):
                 raise self._without(seconds)
         return self._acquired()
 
-    def acquire_writer_steps(self) -> Waiting[Connection]:
+    def acquire_writer_steps(self, owner: object) -> Waiting[Connection]:
         """As :meth:`acquire_writer`, step by step: a task that waits takes no thread."""
-        if not (yield from self._turns.acquire_steps(self._busy_timeout)):
+        if not (yield from self._turns.acquire_steps(self._busy_timeout, owner)):
             raise self._without(self._busy_timeout)
         return self._acquired()
 
@@ -208,6 +209,12 @@ class Connections:
                 self._turns.release()
             if self._closed:
                 connection.close()
+
+    def reclaim(self, owner: object) -> None:
+        """Give it back if ``owner`` has it, with a transaction that is still open rolled back. Harmless otherwise."""
+        if self._turns.belongs_to(owner):
+            self.release_writer(self._writer)
+        self._turns.give_back(owner)
 
     # Readers
 

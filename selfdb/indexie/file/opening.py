@@ -41,8 +41,9 @@ def attach(database: Indexie, connections: Connections, seconds: float) -> Schem
     if schema is not None and not _behind(database, schema):
         _compare(database, schema)
         return schema
-    connection = connections.acquire_writer(seconds)
+    owner = object()
     try:
+        connection = connections.acquire_writer(seconds, owner)
         connection.begin(seconds)
         # Another process may have done it meanwhile.
         if not catalogue.exists(connection):
@@ -55,7 +56,7 @@ def attach(database: Indexie, connections: Connections, seconds: float) -> Schem
                 _compare(database, schema)
         connection.commit()
     finally:
-        connections.release_writer(connection)
+        connections.reclaim(owner)
     return schema
 
 

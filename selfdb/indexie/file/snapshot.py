@@ -22,18 +22,30 @@ __all__ = ["Reading", "Snapshot"]
 
 
 class Snapshot(Reader):
-    """One state of the file, on a connection of its own until it is closed. For one thread at a time."""
+    """One state of the file, on a connection of its own until it is closed. For one thread at a time.
+
+    It is that of the moment of :meth:`begin`. The connection is opened before, for that may have to wait for a fork.
+    """
 
     def __init__(self, database: Services, schema: Schema, connections: Connections) -> None:
         self._connections: Optional[Connections] = connections
         connection = connections.borrow()
+        super().__init__(database, schema, connection)
         try:
-            connection.begin_snapshot()
-            seq = connection.one(f"SELECT seq FROM ({NEWEST}) WHERE {schema.guard}")[0]
+            connection.open()
         except BaseException:
-            connections.give_back(connection)
+            self.close()
             raise
-        super().__init__(database, schema, connection, seq)
+
+    def begin(self) -> Snapshot:
+        """Take it."""
+        try:
+            self.connection.begin_snapshot()
+            self._seq = self.connection.one(f"SELECT seq FROM ({NEWEST}) WHERE {self.schema.guard}")[0]
+        except BaseException:
+            self.close()
+            raise
+        return self
 
     def close(self) -> None:
         """Give back what it holds. Harmless when repeated."""

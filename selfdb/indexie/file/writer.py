@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from ..schema.schema import Schema
     from .connection import Connection
+    from .connections import Connections
 
 __all__ = ["Writer"]
 
@@ -44,6 +45,7 @@ class _Mark(NamedTuple):
     changes: log.Mark
     effects: int
     generators: Dict[int, int]
+    torn: bool
 
 
 class Writer:
@@ -69,6 +71,8 @@ class Writer:
     _generating = False
     _torn = False
     _reading: Optional[Reader] = None
+    _home: Optional[Connections] = None
+    _owner: object = None
     _wanted: FrozenSet[Tuple[str, str]] = frozenset()
 
     def __init__(
@@ -81,7 +85,6 @@ class Writer:
         self.changes = log.ChangeSet()
         self._rows = schema.cache
         self._silent = silent
-        self._given = connection is not None
         if connection is not None:
             self._start(connection)
 
@@ -92,21 +95,28 @@ class Writer:
 
         :raises IndexieTimeoutError: when the lock is not to be had in time.
         """
-        return self.begin_on(self.database._connections.acquire_writer(timeout))
-
-    def begin_on(self, connection: Connection) -> Writer:
-        """Begin on the connection that writes, which the caller has acquired. If that fails it is given back."""
-        connections = self.database._connections
+        self._home = home = self.database._connections
+        self._owner = self
         try:
-            connection.begin()
-            self._start(connection)
+            self._begin(home.acquire_writer(timeout, self))
         except BaseException:
-            try:
-                connection.rollback()
-            finally:
-                connections.release_writer(connection)
+            self.rollback()
             raise
         return self
+
+    def begin_on(self, connection: Connection, home: Connections, owner: object) -> Writer:
+        """Begin on the connection that writes, which ``owner`` has acquired. If that fails it is given back."""
+        self._home, self._owner = home, owner
+        try:
+            self._begin(connection)
+        except BaseException:
+            self.rollback()
+            raise
+        return self
+
+    def _begin(self, connection: Connection) -> None:
+        connection.begin()
+        self._start(connection)
 
     def _start(self, connection: Connection) -> None:
         """Begin on a connection whose transaction has begun."""
@@ -159,18 +169,19 @@ class Writer:
 
         :param publish: called at the moment of the commit, before any reader sees it.
         """
-        connection = self.connection
+        connection, home = self.connection, self._home
+        assert home is not None
         try:
             self.finish()
             with self.database._publisher.mutex:
                 connection.commit()
                 if publish is not None:
                     publish()
+            self.active = False
+            home.release_writer(connection)
         except BaseException:
             self.rollback()
             raise
-        self.active = False
-        self.database._connections.release_writer(connection)
         self.committed()
 
     def committed(self) -> None:
@@ -186,15 +197,10 @@ class Writer:
                 _logger.exception("a callback of on_commit() failed; the transaction stays committed")
 
     def rollback(self) -> None:
-        """Undo everything. Harmless when it is over already."""
-        if not self.active:
-            return
+        """Undo everything. Harmless when it is over already, or was never begun, or was interrupted in between."""
         self.active = False
-        try:
-            self.connection.rollback()
-        finally:
-            if not self._given:
-                self.database._connections.release_writer(self.connection)
+        if self._home is not None:
+            self._home.reclaim(self._owner)
 
     def savepoint(self) -> _Savepoint:
         """Undo everything of its block when the block raises."""
@@ -443,7 +449,7 @@ class _Savepoint:
     def __enter__(self) -> None:
         writer = self._writer
         writer.connection.execute("SAVEPOINT ix")
-        self._mark = _Mark(writer.changes.mark(), len(writer.effects), dict(writer._generators))
+        self._mark = _Mark(writer.changes.mark(), len(writer.effects), dict(writer._generators), writer._torn)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -454,9 +460,10 @@ class _Savepoint:
             return
         if not writer._raw.in_transaction:
             return  # SQLite has undone the whole transaction by itself
+        writer._torn = True  # until all of it is undone
         writer.connection.execute("ROLLBACK TO ix")
         writer.connection.execute("RELEASE ix")
         writer.changes.back_to(mark.changes)
         del writer.effects[mark.effects :]
         writer._generators = mark.generators
-        writer._torn = False
+        writer._torn = mark.torn

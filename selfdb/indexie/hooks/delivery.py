@@ -38,6 +38,7 @@ class Store:
 
     :param write: begins a write transaction of the file; it is committed when the block ends.
     :param read: this thread's connection for single statements, to be used with its lock held.
+    :param check: raises, in a transaction, when the file has been upgraded: its entries are for other programs now.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Store:
         announce: Callable[[], object],
         bury: Callable[[List[Tuple[Stored, Tuple[str, ...]]]], object],
         hears_of_dead: Callable[[], bool],
+        check: Callable[[Connection], object] = lambda connection: None,
     ) -> None:
         self.write = write
         self.read = read
@@ -55,6 +57,7 @@ class Store:
         self.announce = announce
         self.bury = bury
         self.hears_of_dead = hears_of_dead
+        self.check = check
 
 
 class _Loop:
@@ -217,6 +220,7 @@ class Delivery:
     def _claim(self, posts: Dict[Post, Hook]) -> Optional[Tuple[Stored, Sequence[str]]]:
         token = uuid.uuid4().hex
         with self._store.write() as connection:
+            self._store.check(connection)
             now = self._clock.time()
             claimed = outbox_tables.claim(connection, posts, token, now, now + self._timing.lease)
         if claimed is None:

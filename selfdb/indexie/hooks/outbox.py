@@ -120,9 +120,13 @@ class Outbox:
     # Its life, which is the database's
 
     @inner
+    def begin(self) -> None:
+        """The database is being opened: from now on there may be something to deliver."""
+        self._delivery = self._new_delivery()
+
+    @inner
     def opened(self) -> None:
         """The database is open: say in the file which hooks there are, and begin to deliver."""
-        self._delivery = self._new_delivery()
         self._announce_now()
         self.wake()
 
@@ -135,6 +139,7 @@ class Outbox:
             self._announce_now,
             self._tell_dead,
             lambda: bool(self._on_dead),
+            lambda connection: connection.one(database._opened().newest),
         )
         delivery = Delivery(store, database._timing, self._clock)
         delivery.max_attempts = self._max_attempts
@@ -186,13 +191,14 @@ class Outbox:
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
         connections = self._database._connections
-        connection = connections.acquire_writer()
+        owner = object()
         try:
+            connection = connections.acquire_writer(None, owner)
             connection.begin()
             yield connection
             connection.commit()
         finally:
-            connections.release_writer(connection)  # which undoes what was not committed
+            connections.reclaim(owner)  # which undoes what was not committed
 
     def _opened(self) -> None:
         """Open the database if it was never; one that was closed stays so."""

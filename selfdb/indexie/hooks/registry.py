@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Dict, FrozenSet, List, NamedTuple, Option
 
 from ...core.clock import SYSTEM_CLOCK, Clock
 from ...core.dispatch import Dispatcher, Job
+from ...core.forks import renew_after_fork
 from ..errors import InvalidArgumentError, InvalidStateError
 from ..ports import Effect
 from ..schema.specs import StoreSpec
@@ -68,6 +69,11 @@ class Hooks:
         self._strategies: Dict[str, Strategy] = {}
         self._latest: Optional[Listening] = None
         self._dispatcher = Dispatcher(name="selfdb-indexie-hooks")
+        renew_after_fork(self)
+
+    def _renew_in_child(self) -> None:
+        # Another thread of the parent may have held it: the outbox's does so at each of its looks.
+        self._lock = threading.Lock()
 
     # What the user says
 

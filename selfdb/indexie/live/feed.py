@@ -138,8 +138,10 @@ class Feed:
     def overlay_changed(self, changes: ChangeSet, epoch: int) -> None:
         """A visible overlay was written to, or taken away; readers see it since ``epoch``."""
         if self._listeners:
-            self._overlays.append(_Event(-1, epoch, changes.changes()))
-            self._epoch_told = max(self._epoch_told, epoch)
+            event = _Event(-1, epoch, changes.changes())
+            with self._lock:
+                self._overlays.append(event)
+                self._epoch_told = max(self._epoch_told, epoch)
             self._ring()
 
     # Listeners
@@ -305,9 +307,9 @@ class Feed:
     def _look(self) -> bool:
         """Take in what was changed since the last look. Whether there was anything."""
         found = bool(self._overlays)
-        while self._overlays:
-            event = self._overlays.popleft()
-            with self._lock:
+        with self._lock:  # all of them: two threads may have told in another order than that of their epochs
+            while self._overlays:
+                event = self._overlays.popleft()
                 self._take_in(event)
                 self._epoch = max(self._epoch, event.epoch)
         connection = self._database._connections.reader()

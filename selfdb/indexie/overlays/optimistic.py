@@ -6,12 +6,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, List, NamedTuple, Optional, Tuple, TypeVar, Union
 
 from ...core.marks import blocking
 from ...core.strand import Strand
 from ...core.waits import Waiting, waiting
 from ..errors import (
+    DatabaseClosedError,
     InvalidArgumentError,
     NotInScopeError,
     ReadOnlyError,
@@ -35,6 +37,8 @@ from .settle import Edits, Settlement, settle
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from ..file.writer import Writer
 
 __all__ = ["Operation", "OverlayTransaction", "check_no_overlay", "network_first"]
 
@@ -99,6 +103,7 @@ class OverlayTransaction(Scope):
         self._overwrite = conflict == "overwrite"
         self._overlay = Overlay(self._reserve, self._forsake)
         self._state = "new"
+        self._forsaken = False
         self._drafting: Optional[threading.Thread] = None
 
     def __reduce__(self) -> Any:
@@ -125,9 +130,14 @@ class OverlayTransaction(Scope):
             self.strand = self.strand or scope.strand
             scope = current(self.database, scope)
         self.strand = self.strand or Strand()
-        self._state = "active"
-        self.database._publisher.enrol(self._overlay)
-        self.enter()
+        try:
+            self._state = "active"
+            self.database._publisher.enrol(self._overlay)
+            self.enter()
+        except BaseException:
+            self.leave()
+            self._left()
+            raise
         return self
 
     def _check_within(self, scope: Scope) -> None:
@@ -152,7 +162,7 @@ class OverlayTransaction(Scope):
         """Roll back, unless it was committed."""
         if self._state == "active":
             self.leave()
-            yield from surely(self._end, self._end)
+            yield from surely(self._left, self._left)
 
     # What it is for
 
@@ -208,7 +218,8 @@ class OverlayTransaction(Scope):
             return None
         with self.lock:
             self._check_active()
-            view: View = self.database._publisher.over(self.database._base, self._overlay)
+            begin = partial(self.database._base, self.database._unbegun())
+            view: View = self.database._publisher.over(begin, self._overlay)
             return view
 
     def _check_active(self) -> None:
@@ -244,8 +255,9 @@ class OverlayTransaction(Scope):
 
     def _reserve(self, store: StoreSpec, above: float, count: int) -> int:
         """Take keys from the file's generator."""
-        writer = self.database._writer().begin()
+        writer = self.database._writer()
         try:
+            writer.begin()
             if above > 0:
                 writer.saw_key(store, above)
             first: int = writer.next_key(store)
@@ -271,12 +283,30 @@ class OverlayTransaction(Scope):
             whether hooks had been told all the same.
         :raises TransactionInactiveError: when it is over already.
         """
-        with self.lock:
-            self._check_active()
-            self._state = "being committed"
-        # From here on calls of this context, those of its hooks among them, go where they would go without it.
+        mine = False
+        try:
+            with self.lock:
+                self._check_active()
+                mine = True
+                self._state = "being committed"
+            # From here on calls of this context, those of its hooks among them, go where they would go without it.
+            self.leave()
+            self._commit()
+        except BaseException:
+            if mine:
+                self._fail()
+            raise
+
+    def _fail(self) -> None:
         self.leave()
-        self._commit()
+        if self._state != "committed":
+            self._end("rolled back: its commit failed")
+
+    def _writer(self) -> Writer:
+        if self._forsaken:
+            raise DatabaseClosedError("the database was closed while this overlay transaction was being committed")
+        writer: Writer = self.database._writer()
+        return writer
 
     def _commit(self) -> None:
         database = self.database
@@ -289,22 +319,18 @@ class OverlayTransaction(Scope):
             if self._optimistic:
                 _note(changes, overlay, overlay.held, publisher.others(overlay))
             epochs.append(publisher.remove(overlay))
+            self._state = "committed"
 
         settlement = Settlement(
             overlay,
-            lambda: database._writer().begin(),
+            self._writer,
             publish,
             lambda store: self._optimistic or database._hooks.network_first((store,)),
             self._overwrite,
             self._optimistic,
             _validate(database),
         )
-        try:
-            listening, untold, operations, edits = settle(settlement)
-        except BaseException:
-            self._end("rolled back: its commit failed")
-            raise
-        self._state = "committed"
+        listening, untold, operations, edits = settle(settlement)
         self._close_strand()
         if self._optimistic:
             _note_edits(changes, overlay, edits)
@@ -323,11 +349,16 @@ class OverlayTransaction(Scope):
 
         :raises TransactionInactiveError: when it was committed.
         """
-        if self._state in ("committed", "being committed"):
-            raise TransactionInactiveError("this overlay transaction cannot be rolled back: it was committed")
         with self.lock:
+            if self._state in ("committed", "being committed"):
+                raise TransactionInactiveError("this overlay transaction cannot be rolled back: it was committed")
             self.leave()
             self._end()
+
+    def _left(self) -> None:
+        with self.lock:
+            if self._state == "active":  # and nobody else has begun to commit it
+                self._end()
 
     def _end(self, how: str = "rolled back") -> None:
         if self._state.startswith("rolled back"):
@@ -340,8 +371,14 @@ class OverlayTransaction(Scope):
         visible = overlay in publisher.layers
         epoch = publisher.withdraw(overlay, lambda others: _note(changes, overlay, overlay.held, others))
         if visible and self.database._feed.listening:
-            self._note_base(changes)
-            self._tell(changes, epoch)
+            try:
+                self._note_base(changes)
+            except BaseException:
+                for store in overlay.stores.values():
+                    changes.whole(store)
+                raise
+            finally:
+                self._tell(changes, epoch)
 
     def _note_base(self, changes: ChangeSet) -> None:
         """What of the file readers see now that its rows are gone."""
@@ -367,6 +404,7 @@ class OverlayTransaction(Scope):
 
     def _forsake(self) -> None:
         """The database was closed, or this is a forked child."""
+        self._forsaken = True
         self._state = "rolled back: the database was closed"
         self.active = False
         self._close_strand()
@@ -466,9 +504,9 @@ def network_first(database: Any, stores: Sequence[StoreSpec], work: Callable[[Si
     try:
         with transaction.lock:
             result = transaction._write(work, explicit=False)
+        transaction._state = "being committed"
+        transaction._commit()
     except BaseException:
-        transaction._end()
+        transaction._fail()
         raise
-    transaction._state = "being committed"
-    transaction._commit()
     return result

@@ -337,7 +337,7 @@ class Draft:
         while self._journal:
             where, key, value = self._journal.pop()
             if value is _ABSENT:
-                del where[key]
+                where.pop(key, None)  # an interrupt may have come before it was set
             else:
                 where[key] = value
 

@@ -47,11 +47,11 @@ class Publisher:
         self.layers: Tuple[Layer, ...] = ()
         self.epoch = 0
         self._everyone: List[Layer] = []
-        self.mutex = threading.Lock()
+        self.mutex = threading.RLock()  # a signal handler may read where its own thread is about to
         renew_after_fork(self)
 
     def _renew_in_child(self) -> None:
-        self.mutex = threading.Lock()
+        self.mutex = threading.RLock()
         self.close()
 
     def view(self, begin: Callable[[], View]) -> Merged:

@@ -33,7 +33,7 @@ _Inline = Sequence[Tuple[Hook, ...]]
 class Settlement(NamedTuple):
     """What is to be made real, and how.
 
-    :param begin: begins a write transaction.
+    :param writer: makes a write transaction, which has not begun.
     :param publish: called at the moment of the commit.
     :param inline: whether the hooks of a store come before its rows.
     :param overwrite: whether rows that were changed elsewhere are replaced all the same.
@@ -41,7 +41,7 @@ class Settlement(NamedTuple):
     """
 
     overlay: Overlay
-    begin: Callable[[], Writer]
+    writer: Callable[[], Writer]
     publish: Callable[[], object]
     inline: Callable[[StoreSpec], bool]
     overwrite: bool
@@ -60,8 +60,9 @@ def settle(settlement: Settlement) -> Tuple[Listening, List[Operation], List[Ope
     :raises HookError: when a hook raises.
     """
     overlay = settlement.overlay
-    writer = settlement.begin()
+    writer = settlement.writer()
     try:
+        writer.begin()
         inline = _inline(settlement, writer.listening)
         _store(settlement, writer, {})
         if not any(inline):
@@ -73,8 +74,9 @@ def settle(settlement: Settlement) -> Tuple[Listening, List[Operation], List[Ope
     writer.rollback()
     operations, edits = _call_hooks(settlement, inline)
     try:
-        writer = settlement.begin()
+        writer = settlement.writer()
         try:
+            writer.begin()
             _store(settlement, writer, edits)
             return _commit(settlement, writer, inline, operations, edits)
         except BaseException:
