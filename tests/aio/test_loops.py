@@ -263,7 +263,8 @@ def test_the_loop_stays_punctual_under_a_thousand_calls(run: Run) -> None:
 
 
 def test_a_callback_whose_call_is_given_up_at_once_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
-    interruptible = loops.interruptible
+    module: Any = loops
+    interruptible = module.interruptible
 
     def slow(end: Callable[[], object]) -> Any:
         time.sleep(0.05)  # the loop is quicker than the thread that waits for it

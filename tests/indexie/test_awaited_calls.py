@@ -164,8 +164,9 @@ def test_a_call_gives_what_its_blocking_namesake_gives(tmp_path: Path, face: str
 
 def test_no_call_that_is_awaited_is_left_out() -> None:
     names: Set[str] = set()
-    for face in selfdb.aio.indexie.HOMES:
-        blocking = getattr(selfdb.aio.indexie, face)._blocking_class
+    faces: Any = selfdb.aio.indexie
+    for face in faces.HOMES:
+        blocking = getattr(faces, face)._blocking_class
         for base in blocking.__mro__:
             for name, value in vars(base).items():
                 function = getattr(value, "__func__", value)

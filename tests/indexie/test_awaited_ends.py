@@ -28,8 +28,8 @@ def declared(path: Path, **options: Any) -> Any:
 
 async def cancelled(task: asyncio.Future[Any]) -> Any:
     task.cancel()
-    (result,) = await asyncio.gather(task, return_exceptions=True)
-    return result
+    results: Any = await asyncio.gather(task, return_exceptions=True)
+    return results[0]
 
 
 # Tasks beside each other
@@ -195,7 +195,7 @@ def test_a_hook_on_the_loop_whose_write_is_cancelled(path: Path, form: str) -> N
 def test_a_first_run_that_is_cancelled_before_a_thread_takes_it_may_be_made_again(path: Path) -> None:
     async def main() -> None:
         async with declared(path) as db:
-            lq = use_live_query(lambda: db.users.count())
+            lq: Any = use_live_query(lambda: db.users.count())
             free = threading.Event()
             busy = asyncio.ensure_future(lq._bridge.work(free.wait, (BOUND,), {}))
             await asyncio.sleep(0)
@@ -223,7 +223,7 @@ WAITS: Dict[str, Callable[[Any, Any], Any]] = {
 def test_a_wait_that_is_cancelled_misses_nothing(path: Path, wait: str) -> None:
     async def main() -> None:
         async with declared(path) as db:
-            lq = use_live_query(lambda: db.users.count())
+            lq: Any = use_live_query(lambda: db.users.count())
             assert await lq.ready() == 0
             values = lq.__aiter__()
             assert await values.__anext__() == 0
@@ -272,7 +272,7 @@ def test_a_live_query_of_a_loop_that_is_over_goes_on_where_it_is_awaited_next(pa
     db = declared(path)
 
     async def first() -> Any:
-        lq = use_live_query(lambda: db.users.count())
+        lq: Any = use_live_query(lambda: db.users.count())
         assert await lq.ready() == 0
         return lq
 
@@ -294,7 +294,7 @@ def test_two_loops_of_two_threads(path: Path) -> None:
     errors: List[BaseException] = []
 
     async def main(name: str) -> None:
-        lq = use_live_query(lambda: db.users.where("name").starts_with(name).count())
+        lq: Any = use_live_query(lambda: db.users.where("name").starts_with(name).count())
         assert await lq.ready() == 0
 
         async def one(number: int) -> None:
@@ -332,7 +332,7 @@ def test_two_loops_of_two_threads(path: Path) -> None:
 def test_c079_a_live_query_under_a_thousand_commits(path: Path) -> None:
     async def main() -> None:
         async with declared(path) as db:
-            lq = use_live_query(lambda: db.users.count())
+            lq: Any = use_live_query(lambda: db.users.count())
             await lq.ready()
             seen: List[int] = []
 
@@ -412,7 +412,7 @@ def test_functions_that_the_loop_calls_may_be_coroutine_functions(path: Path, fo
                     tx.on_rollback(note("rollback"))
                     1 / 0
             await db.users.each(note("each"))
-            lq = use_live_query(lambda: db.users.count())
+            lq: Any = use_live_query(lambda: db.users.count())
             assert await lq.wait_until(note("pred"), BOUND) == 1
             lq.subscribe(note("subscribe"))
             while "subscribe" not in told:
