@@ -94,7 +94,7 @@ _COMMITS = (
     Fault(
         "a transaction that reads has no snapshot",
         "selfdb/indexie/file/snapshot.py",
-        "            connection.begin_snapshot()\n",
+        "            self.connection.begin_snapshot()\n",
         "",
         ("tests/indexie/test_transactions.py::test_c068_reading_sees_one_state",),
     ),
@@ -397,7 +397,7 @@ _UNDOING = (
         "an overlay stays when its commit fails",
         "selfdb/indexie/overlays/optimistic.py",
         '            self._end("rolled back: its commit failed")\n',
-        "",
+        "            pass\n",
         ("tests/indexie/test_overlays.py::test_c094_a_hook_that_fails_at_the_commit_takes_the_row_away",),
     ),
     Fault(

@@ -192,6 +192,8 @@ def test_who_was_interrupted_before_he_waited_is_passed_over() -> None:
     with pytest.raises(StopIteration) as end:
         next_one.send(None)
     assert end.value.value is True
+    gone.close()
+    assert turns.belongs_to(other)
 
 
 def test_a_signal_handler_that_comes_to_a_lock_of_its_own_thread_does_not_wait_for_itself() -> None:
