@@ -168,8 +168,8 @@ _LIVE = (
     Fault(
         "rows beyond the most that a commit tells are not told at all",
         "selfdb/indexie/file/log.py",
-        "            self._whole.add(name)\n",
-        "            pass\n",
+        "            self._whole |= {store.name}\n\n    def whole",
+        "            pass\n\n    def whole",
         ("tests/indexie/test_protections.py::test_c076_more_rows_than_a_commit_tells_one_by_one",),
     ),
     Fault(
