@@ -31,7 +31,7 @@ STORE = frozenset(
 """Methods of the local store's parts that read or write its file, or wait for who does."""
 
 STORE_CALLS = (
-    *("bulk.", "maintenance.", "places.names_in", "self.order_by(path).", "found.items"),
+    *("bulk.", "maintenance.", "places.is_there", "places.names_in", "self.order_by(path).", "found.items"),
     *(f"self.to_collection().{end}" for end in ("to_array", "first", "last", "count", "each", "primary_keys")),
 )
 """How calls of these begin."""

@@ -136,7 +136,10 @@ class OverlayTransaction(Scope):
             self.enter()
         except BaseException:
             self.leave()
-            self._left()
+            # Nothing was written yet, so there is nothing of the file to be shown again.
+            self._state = "rolled back: it was not entered"
+            self._close_strand()
+            self.database._publisher.withdraw(self._overlay, lambda others: None)
             raise
         return self
 
