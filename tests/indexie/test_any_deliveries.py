@@ -248,12 +248,14 @@ class AnyDeliveries(RuleBasedStateMachine):
 
 
 def test_i4_no_entry_ends_before_its_hooks_have_succeeded_or_were_retired() -> None:
+    lives = soak.amount("SELFDB_IX_ANY_DELIVERIES", here=25, long=2000)
     run_state_machine_as_test(
         AnyDeliveries,
         settings=settings(
-            max_examples=soak.amount("SELFDB_IX_ANY_DELIVERIES", here=25, long=2000),
+            max_examples=lives,
             stateful_step_count=30,
             deadline=None,
             suppress_health_check=list(HealthCheck),
         ),
     )
+    soak.figure("I4", f"{lives} lives of an outbox that two processes deliver: no entry ended before its hooks")

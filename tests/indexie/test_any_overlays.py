@@ -278,15 +278,17 @@ class AnyOverlays(RuleBasedStateMachine):
 
 
 def test_i5_what_fails_leaves_everything_as_it_was() -> None:
+    lives = soak.amount("SELFDB_IX_ANY_OVERLAYS", here=20, long=1500)
     run_state_machine_as_test(
         AnyOverlays,
         settings=settings(
-            max_examples=soak.amount("SELFDB_IX_ANY_OVERLAYS", here=20, long=1500),
+            max_examples=lives,
             stateful_step_count=40,
             deadline=None,
             suppress_health_check=list(HealthCheck),
         ),
     )
+    soak.figure("I5", f"{lives} lives of a file and three overlays: what failed left everything as it was")
 
 
 # With threads: a reader in every moment of a commit

@@ -375,7 +375,15 @@ def _key(value: Any) -> Any:
 
 EXAMPLES = soak.amount("SELFDB_IX_ANY_PROGRAMS", here=25, long=1500)
 
-TestAnyWritesAndQueries = AnyWritesAndQueries.TestCase
+
+class TestAnyWritesAndQueries(AnyWritesAndQueries.TestCase):  # type: ignore[misc]
+    @classmethod
+    def tearDownClass(cls) -> None:
+        soak.figure(
+            "I1", f"{EXAMPLES} lives of stores under any writes, nested and failing, and any queries: as the model"
+        )
+
+
 TestAnyWritesAndQueries.settings = settings(
     max_examples=EXAMPLES,
     stateful_step_count=12,

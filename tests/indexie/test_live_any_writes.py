@@ -252,10 +252,11 @@ def test_no_change_is_missed_and_an_unrelated_one_runs_nothing(shared_peer: Peer
     class Machine(AnyWrites):
         peer = shared_peer
 
+    lives = soak.amount("SELFDB_IX_ANY_WRITES", here=12, long=600)
     run_state_machine_as_test(
         Machine,
         settings=settings(
-            max_examples=soak.amount("SELFDB_IX_ANY_WRITES", here=12, long=600),
+            max_examples=lives,
             stateful_step_count=25,
             deadline=None,
             # Each step waits for threads and a process: to look for a shorter life would take longer than a test may.
@@ -263,3 +264,4 @@ def test_no_change_is_missed_and_an_unrelated_one_runs_nothing(shared_peer: Peer
             suppress_health_check=list(HealthCheck),
         ),
     )
+    soak.figure("I2", f"{lives} lives of live queries while threads and a process wrote: no change was missed")
