@@ -214,3 +214,16 @@ def test_who_gave_it_back_does_not_release_it_once_more() -> None:
     assert turns.acquire(owner=turns)
     steps.close()
     assert turns.belongs_to(turns)
+
+
+def test_who_is_dismissed_goes_away_at_once_and_the_lock_stays_with_who_has_it() -> None:
+    turns = Turns()
+    assert turns.acquire()
+    waiting = [Background(lambda: turns.acquire(BOUND)) for _ in range(3)]
+    wait_until(lambda: len(turns._waiting) == 3)
+    turns.dismiss()
+    assert [each.result() for each in waiting] == [False, False, False]
+    assert turns.taken
+    turns.release()
+    turns.dismiss()
+    assert turns.acquire(), "who comes later is not meant"

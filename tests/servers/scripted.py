@@ -13,6 +13,7 @@ closed when its script ends. What goes wrong in a handler is raised where the ``
 
 from __future__ import annotations
 
+import errno
 import socket
 import ssl
 import struct
@@ -122,6 +123,11 @@ class Peer:
         try:
             self.sock.sendall(data)
         except (ConnectionError, ssl.SSLError) as error:
+            raise PeerGone(str(error)) from error
+        except OSError as error:
+            if error.errno != errno.EBADF:
+                raise
+            # The script has ended with the client, and closed the socket, while another thread sends.
             raise PeerGone(str(error)) from error
 
     def reply(
