@@ -131,11 +131,6 @@ class Services(Stranded):
         """A snapshot with the visible overlays, whatever the scope."""
         return self._publisher.view(partial(self._base, self._unbegun()))
 
-    def _newest_seq(self) -> int:
-        """The seq of the newest commit."""
-        schema = self._opened()
-        return int(self._connections.reader().one(f"SELECT max(seq) FROM _ix_log WHERE {schema.guard}")[0])
-
     def _writer(self) -> Writer:
         """A write transaction that has not begun."""
         return Writer(self, self._opened())

@@ -21,7 +21,6 @@ class Timing:
     :ivar lease_renewal: how often it does.
     :ivar retry_first: the longest wait before an outbox entry is tried for the second time; it doubles from then on.
     :ivar retry_limit: where it ends doubling.
-    :ivar prune_interval: how often a process looks whether the log has grown beyond what is kept.
     :ivar join: how long closing waits for a background thread that is in a callback.
     """
 
@@ -33,7 +32,6 @@ class Timing:
     lease_renewal: float = 20.0
     retry_first: float = 1.0
     retry_limit: float = 300.0
-    prune_interval: float = 1.0
     join: float = 5.0
 
     def __post_init__(self) -> None:
