@@ -427,6 +427,27 @@ def test_c088_a_hook_that_is_added_in_the_middle_of_a_look(db: Any, make_db: Mak
     assert db.outbox.flush(SOON)
 
 
+def test_c088_a_pause_in_the_middle_of_a_look(db: Any) -> None:
+    """The outbox has seen that it is not paused, and takes no entry any more all the same."""
+    calls, looked = Calls(), Calls()
+    delivery = db.outbox._delivery
+    claim = delivery._claim
+
+    def paused_first(posts: Any) -> Any:
+        db.outbox.pause()
+        looked(claim(posts))
+
+    delivery._claim = paused_first
+    db.users.hook.on_add(calls, name="push")
+    db.users.add({"name": "Ann"})
+    assert looked.wait(1) == [None]
+    assert db.outbox.pending() == 1
+    delivery._claim = claim
+    db.outbox.resume()
+    assert db.outbox.flush(SOON)
+    assert len(calls.values) == 1
+
+
 # What fails leaves everything as it was
 
 

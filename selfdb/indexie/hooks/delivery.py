@@ -220,6 +220,8 @@ class Delivery:
     def _claim(self, posts: Dict[Post, Hook]) -> Optional[Tuple[Stored, Sequence[str]]]:
         token = uuid.uuid4().hex
         with self._store.write() as connection:
+            if self.paused:  # whoever paused before writing an entry must not see it go: a write waits for this one
+                return None
             self._store.check(connection)
             now = self._clock.time()
             claimed = outbox_tables.claim(connection, posts, token, now, now + self._timing.lease)
