@@ -94,7 +94,7 @@ class OverlayTransaction(Scope):
         super().__init__(database)
         if conflict not in ("error", "overwrite"):
             raise InvalidArgumentError(f"conflict={conflict!r}: it is 'error' or 'overwrite'")
-        self._names = _names(tables)
+        self._names = _names(database, tables)
         if not self._names:
             raise InvalidArgumentError("start_transaction() wants at least one table")
         for name in self._names:
@@ -200,10 +200,12 @@ class OverlayTransaction(Scope):
 
         :raises NotInScopeError: when it is not one of its tables.
         """
-        found = name if isinstance(name, str) else name.name
+        found = name.name if isinstance(name, Table) else name
         if found not in self._names:
             raise NotInScopeError(f"this transaction has no {found!r}", table=found, scope=self._names)
-        return Table(Through(self), found)  # type: ignore[arg-type]
+        table: Table[Any] = Table(Through(self), found)  # type: ignore[arg-type]
+        table._validate = self.database.table(found)._validate
+        return table
 
     # What tables ask
 
@@ -418,12 +420,20 @@ class OverlayTransaction(Scope):
             strand.close()
 
 
-def _names(tables: Union[str, Any, Iterable[Union[str, Any]]]) -> Tuple[str, ...]:
-    if isinstance(tables, str) or hasattr(tables, "name"):
+def _home(table: Table[Any]) -> Any:
+    home: Any = table.db
+    return home._transaction.database if isinstance(home, Through) else home
+
+
+def _names(database: Any, tables: Union[str, Any, Iterable[Union[str, Any]]]) -> Tuple[str, ...]:
+    if isinstance(tables, (str, Table)):
         tables = (tables,)
     listed = list(tables) if isinstance(tables, Iterable) else [tables]
-    if not listed or not all(isinstance(each, str) or hasattr(each, "name") for each in listed):
+    if not listed or not all(isinstance(each, (str, Table)) for each in listed):
         raise InvalidArgumentError(f"tables are a name, a table, or a list of these, not {tables!r}")
+    for each in listed:
+        if isinstance(each, Table) and _home(each) is not database:
+            raise InvalidArgumentError(f"{each.name!r} is a table of another database")
     return tuple(dict.fromkeys(each if isinstance(each, str) else each.name for each in listed))
 
 

@@ -257,7 +257,7 @@ class Table(Generic[T]):
     @blocking(sources=("keys",))
     def bulk_get(self, keys: Iterable[Any]) -> List[Optional[T]]:
         """The rows with these keys, in their order, with ``None`` where there is none."""
-        encoded = [encode(key) for key in keys]
+        encoded = [encode(key) for key in bulk.listed(keys, "keys")]
         store = self._store()
         with self._db._view((store,)) as view:
             rows = view.many(store, list(dict.fromkeys(encoded)))
@@ -385,13 +385,22 @@ class Table(Generic[T]):
     def start_transaction(
         self, optimistic: bool = False, *, tables: Any = None, conflict: str = "error"
     ) -> OverlayTransaction:
-        """A transaction in memory, written on ``commit()``; see :meth:`Indexie.start_transaction`.
+        """A transaction for a ``with`` block whose writes to this table are held in memory until its ``commit()``.
 
-        :param tables: further tables that it covers.
+        It holds no lock meanwhile. A block that is left without ``commit()`` is rolled back.
+
+        :param optimistic: whether every reader and live query of this process sees its writes at once, and hooks are
+            called by ``commit()`` before anything is stored; otherwise its own context alone sees them.
+        :param tables: further tables that it covers: a name, a table, or a list of these.
+        :param conflict: what ``commit()`` does about a row that was changed elsewhere meanwhile: ``"error"`` raises
+            :class:`~selfdb.indexie.WriteConflictError` and stores nothing; ``"overwrite"`` does not ask.
+        :raises InvalidArgumentError: for another ``conflict``, or what is no table of this database.
+        :raises InvalidTableError: when there is no such table.
         """
         covered: List[Any] = [self]
         if tables is not None:
-            covered += [tables] if isinstance(tables, (str, Table)) else list(tables)
+            given = isinstance(tables, Iterable) and not isinstance(tables, (str, Table))
+            covered += tables if given else [tables]
         return self._db.start_transaction(covered, optimistic=optimistic, conflict=conflict)
 
     def drop(self) -> None:
