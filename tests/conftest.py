@@ -281,7 +281,7 @@ def _loopback_only() -> Iterator[None]:
         yield
 
 
-LEAK_SECONDS = 5.0
+LEAK_SECONDS = 15.0
 
 
 def _left_over(before: set[int]) -> List[threading.Thread]:
