@@ -163,6 +163,7 @@ class Watch(Listener):
             self.reads, self.seq, self.epoch = run.reads, run.seq, run.epoch
             self._publish(value)
             self.feed.ready(self)
+            self.check_open()  # whoever closed it before the feed knew of it could not take it out there
             return True
         except BaseException:
             if self._feed is not None:
