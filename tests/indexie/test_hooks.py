@@ -206,6 +206,42 @@ def test_c093_silent_is_nobody_s_business_with_network_first_either(db: Any) -> 
     assert calls.values == []
 
 
+SILENT: Dict[str, Callable[[Any], Any]] = {
+    "add": lambda users: users.add({"age": 9}, silent=True),
+    "put": lambda users: users.put({"id": 1, "age": 9}, silent=True),
+    "update": lambda users: users.update(1, {"age": 9}, silent=True),
+    "upsert": lambda users: users.upsert(7, {"age": 9}, silent=True),
+    "delete": lambda users: users.delete(1, silent=True),
+    "clear": lambda users: users.clear(silent=True),
+    "bulk_add": lambda users: users.bulk_add([{"age": 9}], silent=True),
+    "bulk_put": lambda users: users.bulk_put([{"id": 1, "age": 9}], silent=True),
+    "bulk_update": lambda users: users.bulk_update([(1, {"age": 9})], silent=True),
+    "bulk_delete": lambda users: users.bulk_delete([1], silent=True),
+    "modify": lambda users: users.where("age").above(0).modify({"age": 9}, silent=True),
+    "delete of a query": lambda users: users.where("age").above(0).delete(silent=True),
+}
+
+
+@pytest.mark.parametrize("strategy", list(Strategy))
+@pytest.mark.parametrize("write", SILENT)
+def test_c093_every_kind_of_write_may_be_silent(db: Any, write: str, strategy: Strategy) -> None:
+    db.users.add({"age": 1})
+    calls = Calls()
+    for register in (db.users.hook.on_add, db.users.hook.on_update, db.users.hook.on_delete):
+        register(calls, name="push")
+        register(calls, durable=False)
+    db.users.strategy = strategy
+    with use_live_query(lambda: db.users.to_array()) as query:
+        SILENT[write](db.users)
+        assert query.wait_for_change(10)
+        assert query.value == db.users.to_array() != [{"age": 1, "id": 1}]
+    assert db.outbox.entries() == []
+    db.users.strategy = Strategy.LOCAL_FIRST
+    db.users.add({"id": 50})  # whoever is told is told in order: had the silent one been told, it would be here
+    calls.wait(2)
+    assert told(calls, "op", "key") == [("add", 50)] * 2
+
+
 @pytest.mark.parametrize("said, entries", [(None, 0), (False, 1), (True, 0)], ids=["unsaid", "loud", "silent"])
 def test_c093_writes_inside_a_hook_are_silent_unless_they_say_otherwise(db: Any, said: Any, entries: int) -> None:
     done = Calls()
@@ -258,6 +294,43 @@ def test_c099_one_that_fails_is_tried_again(db: Any) -> None:
     db.users.add({"name": "Ann"})
     assert seen.wait(3) == [1, 2, 3]
     assert db.outbox.flush(10)
+
+
+@pytest.mark.parametrize("strategy", list(Strategy))
+def test_c099_what_it_gives_is_ignored(db: Any, strategy: Strategy) -> None:
+    calls = Calls()
+
+    @db.users.hook.on_add(name="gives")
+    async def gives(payload: Dict[str, Any]) -> Dict[str, Any]:
+        await asyncio.sleep(0)
+        calls(payload)
+        return {"name": "given", "id": 99}
+
+    db.users.strategy = strategy
+    assert db.users.add({"name": "Ann"}) == 1
+    assert db.outbox.flush(10)
+    assert len(calls.values) == 1
+    assert db.users.to_array() == [{"name": "Ann", "id": 1}]
+
+
+def test_what_a_hook_in_the_background_changes_in_its_payload_changes_nothing_else(db: Any) -> None:
+    seen = Calls()
+
+    def edits(payload: Dict[str, Any]) -> None:
+        seen(dict(payload["item"]))
+        payload["item"]["name"] = "changed"
+        payload["item"]["id"] = 99
+        payload["operation_id"] = "another"
+        if payload["attempt"] < 2:
+            raise OSError("once more")
+
+    db.users.hook.on_add(edits, name="first")
+    db.users.hook.on_add(edits, name="second")
+    db.users.add({"name": "Ann"})
+    assert db.outbox.flush(10)
+    assert seen.values == [{"name": "Ann", "id": 1}] * len(seen.values)
+    assert len(seen.values) > 2
+    assert db.users.to_array() == [{"name": "Ann", "id": 1}]
 
 
 @pytest.mark.parametrize("where", ["thread", "loop"])

@@ -121,7 +121,7 @@ def add_or_put(
     if len(given) != len(items):
         raise InvalidArgumentError(f"there are {len(items)} rows and {len(given)} keys: give one for each")
     store = table._store()
-    validate = None if silent else table._validate
+    validate = table._check(silent)
     ready: List[Optional[Prepared]] = []
     refused: Dict[int, Exception] = {}
     prepare = mutations.prepared
@@ -237,7 +237,7 @@ def update_many(table: Table[Any], updates: Iterable[Tuple[Any, Changes]], silen
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
             raise InvalidArgumentError("bulk_update() takes pairs of a key and changes")
         check(pair[1])
-    validate = None if silent else table._validate
+    validate = table._check(silent)
 
     def work(sink: Sink, store: StoreSpec) -> _Outcome:
         failures: Dict[int, Exception] = {}
@@ -299,7 +299,7 @@ def _rows_of(sink: Sink, store: StoreSpec, query: Query) -> List[Row]:
 def modify(table: Table[Any], query: Query, changes: Changes, silent: Optional[bool]) -> int:
     """Change all rows that a query finds; how many it found."""
     quiet = table.db._hooks.silent(silent)
-    validate = None if quiet else table._validate
+    validate = table._check(quiet)
     keys: List[Any] = []
 
     def work(sink: Sink, store: StoreSpec) -> _Outcome:

@@ -126,7 +126,7 @@ class Table(Generic[T]):
         db = self._db
         silent = in_hook() if silent is None else silent
         store = self._store()
-        row = mutations.prepared(store, item, key, None if silent else self._validate)
+        row = mutations.prepared(store, item, key, self._validate and self._check(silent))
         stored = db._write((store,), lambda sink: write(sink, store, row, silent), silent=silent)
         return stored if type(stored) is int else decode(stored)
 
@@ -160,7 +160,7 @@ class Table(Generic[T]):
         db = self._db
         quiet = db._hooks.silent(silent)
         store = self._store()
-        validate = None if quiet else self._validate
+        validate = self._check(quiet)
         return db._write(
             (store,), lambda sink: mutations.update(sink, store, key, changes, missing, quiet, validate), silent=quiet
         )
@@ -350,6 +350,10 @@ class Table(Generic[T]):
         """All keys, in their order."""
         return self.to_collection().primary_keys()
 
+    def _check(self, silent: bool) -> mutations.Validate:
+        """What checks a document of such a write, if anything does. Those of an upgrade are silent, all of them."""
+        return None if silent or self._validate is None or self._db._upgrading() is not None else self._validate
+
     def _fast(self) -> Optional[Reader]:
         """This thread's reader, for what takes one statement and stands in no transaction."""
         return self._db._fast()
@@ -357,7 +361,7 @@ class Table(Generic[T]):
     # The rest
 
     def attach_schema(self, model_or_callable: Any) -> None:
-        """Check every document that is written, unless the write is silent.
+        """Check every document that is written, unless the write is silent, as all of an upgrade are.
 
         :param model_or_callable: a pydantic model, or a function that raises for a wrong document; ``None`` ends it.
             A write whose document it refuses raises :class:`~selfdb.indexie.StorageError` and writes nothing. A key
