@@ -196,6 +196,7 @@ class Indexie(Services):
         """Version ``number`` (1 or above) of the schema; the same object each time. The order does not matter.
 
         :raises InvalidStateError: when the database is open.
+        :raises InvalidArgumentError: when it is no such number.
         """
         self._declaring()
         if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number < 2**31:
@@ -208,7 +209,10 @@ class Indexie(Services):
 
     @passing(callbacks=("hook",))
     def on_populate(self, hook: Callable[..., Any]) -> Callable[..., Any]:
-        """Have ``hook(tx)`` or ``hook()`` fill a new file, in the transaction that makes it. Usable as a decorator."""
+        """Have ``hook(tx)`` or ``hook()`` fill a new file, in the transaction that makes it. Usable as a decorator.
+
+        Its writes are silent. What it raises comes out of :meth:`open` as it is, and nothing is made then.
+        """
         return _add(self._populate, hook)
 
     @passing(callbacks=("hook",))
@@ -464,6 +468,8 @@ class Indexie(Services):
         """As :meth:`Table.start_transaction`, over several tables.
 
         :param tables: a name, a table, or a list of these.
+        :raises InvalidArgumentError: for another ``conflict``, or what is no table of this database.
+        :raises InvalidTableError: when there is no such table.
         """
         from .overlays.optimistic import OverlayTransaction
 
@@ -521,10 +527,12 @@ class Indexie(Services):
 
     @blocking
     def export_json(self, file: Union[PathLike, IO[str]]) -> int:
-        """Write all stores as JSON, of one moment.
+        """Write all stores as JSON, as they are committed at one moment. A file of that path is replaced in one step.
 
         :param file: a path, or a file that is open for writing text.
         :returns: how many rows there are.
+        :raises InvalidArgumentError: when it is neither.
+        :raises OSError: when it cannot be written.
         """
         return maintenance.export_json(self, file)
 
@@ -536,6 +544,7 @@ class Indexie(Services):
         :param clear: whether the rows that are there go first; else a row of the same key is replaced.
         :returns: how many rows there were.
         :raises InvalidArgumentError: when the text is something else.
+        :raises OSError: when it cannot be read.
         :raises InvalidTableError: when a store of it is not there.
         :raises ConstraintError: when a row clashes in a unique index with another one; nothing is kept then.
         """

@@ -167,7 +167,10 @@ class Table(Generic[T]):
 
     @blocking
     def delete(self, key: Any, *, silent: Optional[bool] = None) -> bool:
-        """Delete a row; whether there was one."""
+        """Delete a row; whether there was one.
+
+        :raises DataError: when ``key`` is no valid key.
+        """
         encoded = encode(key)
         db = self._db
         quiet = db._hooks.silent(silent)
@@ -199,7 +202,9 @@ class Table(Generic[T]):
         :param keys: one for each row, ``None`` where it has its own.
         :param all_keys: return the list of all keys, not only the last one.
         :param partial: keep the good rows when others fail. Within a transaction of the caller's they are kept anyway.
+        :returns: the last key (``None`` without rows), or the list of all.
         :raises BulkError: when rows failed; it says which and why.
+        :raises InvalidArgumentError: when there are not as many keys as rows, or one of the two is no list.
         """
         quiet = self._db._hooks.silent(silent)
         return bulk.add_or_put(self, items, keys, replace=False, all_keys=all_keys, partial=partial, silent=quiet)
@@ -220,15 +225,20 @@ class Table(Generic[T]):
 
     @blocking(sources=("updates",))
     def bulk_update(self, updates: Iterable[Tuple[Any, Changes]], *, silent: Optional[bool] = None) -> int:
-        """Change rows, given as pairs of key and changes; how many were there.
+        """Change rows, given as pairs of key and changes; how many were there. A row that is not there is no error.
 
         :raises BulkError: when some could not be changed; outside of a transaction none are then.
+        :raises InvalidArgumentError: when they are no such pairs.
         """
         return bulk.update_many(self, updates, self._db._hooks.silent(silent))
 
     @blocking(sources=("keys",))
     def bulk_delete(self, keys: Iterable[Any], *, silent: Optional[bool] = None) -> int:
-        """Delete rows by key; how many there were."""
+        """Delete rows by key; how many there were.
+
+        :raises DataError: when one is no valid key; none are deleted then.
+        :raises InvalidArgumentError: when it is no list of keys.
+        """
         return bulk.delete_keys(self, keys, self._db._hooks.silent(silent))
 
     # Reading by key
@@ -237,8 +247,9 @@ class Table(Generic[T]):
     def get(self, key_or_criteria: Any) -> Optional[T]:
         """The row with a key, or the first one with the values that a dict of paths names; ``None`` without one.
 
-        :raises DataError: when it is no valid key.
+        :raises DataError: when it, or a value of the criteria, is no valid key.
         :raises SchemaError: when no path of the criteria is indexed.
+        :raises InvalidArgumentError: when the dict is empty.
         """
         if type(key_or_criteria) is dict or isinstance(key_or_criteria, Mapping):
             found: Optional[T] = self.where(key_or_criteria).first()
@@ -256,7 +267,11 @@ class Table(Generic[T]):
 
     @blocking(sources=("keys",))
     def bulk_get(self, keys: Iterable[Any]) -> List[Optional[T]]:
-        """The rows with these keys, in their order, with ``None`` where there is none."""
+        """The rows with these keys, in their order, with ``None`` where there is none; of one state of the store.
+
+        :raises DataError: when one is no valid key.
+        :raises InvalidArgumentError: when it is no list of keys.
+        """
         encoded = [encode(key) for key in bulk.listed(keys, "keys")]
         store = self._store()
         with self._db._view((store,)) as view:
@@ -276,7 +291,8 @@ class Table(Generic[T]):
 
         :param path: a path or a list of paths, which gives a :class:`WhereClause`; or a dict of paths and the values
             that rows have there, which gives a :class:`Collection`.
-        :raises SchemaError: when it is not indexed.
+        :raises SchemaError: when it is not indexed; of a dict, when none of its paths is.
+        :raises InvalidArgumentError: when it is none of these, or an empty dict.
         """
         if type(path) is str:
             return WhereClause(self, source_of(self._spec(), path))
