@@ -100,7 +100,7 @@ def test_c109_a_mute_server_is_a_time_out(watched: Watched) -> None:
     channel = watched.realtime.channel(TOPIC)
     with pytest.raises(APITimeoutError):
         channel.subscribe(timeout=0.1)
-    assert channel.state == "closed"
+    wait_until(lambda: channel.state == "closed")
     watched.server.wait(lambda: watched.server.seen("phx_leave"))
 
 
