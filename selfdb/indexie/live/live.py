@@ -31,8 +31,7 @@ class LiveQuery(Generic[T]):
     """
 
     def __init__(self, fn: Callable[[], Any], distinct: bool = True, name: Optional[str] = None) -> None:
-        if not callable(fn):
-            raise InvalidArgumentError("a live query needs a function without parameters")
+        function_for(fn, "use_live_query()")
         self._watch = Watch(fn, distinct, name or getattr(fn, "__qualname__", None) or repr(fn))
         # Not at the interpreter's exit: then there is nothing left that it would be good for.
         self._finalizer = weakref.finalize(self, self._watch.abandon)
@@ -289,7 +288,7 @@ def use_live_query(fn: Callable[[], Any], *, distinct: bool = True, name: Option
 
     :param distinct: whether a result that equals the one before is not published.
     :param name: what logs call it.
-    :raises InvalidArgumentError: if ``fn`` is no function.
+    :raises InvalidArgumentError: if ``fn`` is no function, or one whose result would have to be awaited.
     :raises InvalidStateError: if it read nothing, or of more than one database.
     :raises ReadOnlyError: if it wrote.
     """

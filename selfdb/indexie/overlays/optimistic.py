@@ -253,6 +253,15 @@ class OverlayTransaction(Scope):
             draft.keep()
         return result
 
+    def _check_unlocked(self) -> None:
+        scope = current(self.database)
+        while scope is not None:
+            if scope.locks:
+                raise SubTransactionError(
+                    "an overlay transaction writes to the file only outside of db.transaction(), which holds its lock"
+                )
+            scope = current(self.database, scope)
+
     def _tell(self, changes: ChangeSet, epoch: int) -> None:
         feed = self.database._feed
         if changes and feed.listening:
@@ -260,6 +269,7 @@ class OverlayTransaction(Scope):
 
     def _reserve(self, store: StoreSpec, above: float, count: int) -> int:
         """Take keys from the file's generator."""
+        self._check_unlocked()
         writer = self.database._writer()
         try:
             writer.begin()
@@ -287,11 +297,13 @@ class OverlayTransaction(Scope):
         :raises ConstraintError: when a key of a unique index is taken by now. Of these two ``hooks_succeeded`` says
             whether hooks had been told all the same.
         :raises TransactionInactiveError: when it is over already.
+        :raises SubTransactionError: within ``db.transaction("rw")``, which holds the file's lock; it goes on then.
         """
         mine = False
         try:
             with self.lock:
                 self._check_active()
+                self._check_unlocked()
                 mine = True
                 self._state = "being committed"
             # From here on calls of this context, those of its hooks among them, go where they would go without it.
