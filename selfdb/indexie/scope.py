@@ -12,6 +12,7 @@ from ..core.forks import renew_after_fork
 from ..core.marks import inner
 from ..core.strand import Strand
 from ..core.waits import Waiting, work
+from .blocks import Block
 from .errors import SubTransactionError
 from .ports import Sink, View
 from .schema.specs import StoreSpec
@@ -28,7 +29,7 @@ PASS: Any = object()
 
 
 @inner
-class Scope:
+class Scope(Block):
     """Base of all that a context may be in.
 
     It is bound to the context that entered it: to that thread or task, and to those that begin with a copy of its

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, List, NamedTuple, Optional, Tuple, TypeVa
 from ...core.marks import blocking
 from ...core.strand import Strand
 from ...core.waits import Waiting, waiting
+from ..blocks import ends
 from ..errors import (
     DatabaseClosedError,
     InvalidArgumentError,
@@ -104,6 +105,9 @@ class OverlayTransaction(Scope):
         self._overlay = Overlay(self._reserve, self._forsake)
         self._state = "new"
         self._forsaken = False
+        # What is known of its end: an interrupt may break that off, and whoever comes then completes it.
+        self._visible: Optional[bool] = None
+        self._withdrawn = False
         self._drafting: Optional[threading.Thread] = None
 
     def __reduce__(self) -> Any:
@@ -131,6 +135,7 @@ class OverlayTransaction(Scope):
             scope = current(self.database, scope)
         self.strand = self.strand or Strand()
         try:
+            self._begin_block()
             self._state = "active"
             self.database._publisher.enrol(self._overlay)
             self.enter()
@@ -155,6 +160,7 @@ class OverlayTransaction(Scope):
         if shared:
             raise SubTransactionError(f"an overlay transaction around this one has {shared[0]!r} already")
 
+    @ends
     @waiting
     def __exit__(
         self,
@@ -163,9 +169,14 @@ class OverlayTransaction(Scope):
         traceback: Optional[TracebackType],
     ) -> Waiting[None]:
         """Roll back, unless it was committed."""
-        if self._state == "active":
+        if self._unended:
             self.leave()
             yield from surely(self._left, self._left)
+        self._end_block()
+
+    def _forgotten(self) -> None:
+        self.leave()
+        self._left()
 
     # What it is for
 
@@ -374,20 +385,31 @@ class OverlayTransaction(Scope):
 
     def _left(self) -> None:
         with self.lock:
-            if self._state == "active":  # and nobody else has begun to commit it
+            if self._unended:  # and nobody else has begun to commit it
                 self._end()
 
+    @property
+    def _unended(self) -> bool:
+        return self._state == "active" or (self._state.startswith("rolled back") and not self._withdrawn)
+
     def _end(self, how: str = "rolled back") -> None:
-        if self._state.startswith("rolled back"):
+        if self._withdrawn:
             return
-        self._state = how
-        self._close_strand()
         publisher = self.database._publisher
         overlay = self._overlay
+        if self._visible is None:
+            self._visible = overlay in publisher.layers
+        if not self._state.startswith("rolled back"):
+            self._state = how
+        self._close_strand()
         changes = ChangeSet()
-        visible = overlay in publisher.layers
         epoch = publisher.withdraw(overlay, lambda others: _note(changes, overlay, overlay.held, others))
-        if visible and self.database._feed.listening:
+        self._told(changes, epoch)
+        self._withdrawn = True
+
+    def _told(self, changes: ChangeSet, epoch: int) -> None:
+        overlay = self._overlay
+        if self._visible and self.database._feed.listening:
             try:
                 self._note_base(changes)
             except BaseException:
@@ -423,6 +445,7 @@ class OverlayTransaction(Scope):
         """The database was closed, or this is a forked child."""
         self._forsaken = True
         self._state = "rolled back: the database was closed"
+        self._withdrawn = True
         self.active = False
         self._close_strand()
 
