@@ -23,6 +23,9 @@ from tests.core.links import SLACK, Naps, Owner, address_of, echo, opened, quiet
 from tests.servers.scripted import Peer, ScriptedServer, read, reply, stall
 from tests.servers.websockets import TEXT, accept
 
+LONG = 60.0
+"""Seconds that what is done a hundred times may take."""
+
 Scripted = Callable[..., ScriptedServer]
 OwnerOf = Callable[..., Owner]
 
@@ -206,7 +209,7 @@ def test_r03_a_hundred_drops_make_a_hundred_connections(scripted: Scripted, owne
     def handler(peer: Peer) -> None:
         ws = accept(peer)
         if peer.number:
-            assert ended[peer.number - 1].wait(15), "the one before it is still open"
+            assert ended[peer.number - 1].wait(LONG), "the one before it is still open"
         if peer.number < 100:
             ws.say_close(1012)
         ws.wait_for_end()
@@ -215,7 +218,7 @@ def test_r03_a_hundred_drops_make_a_hundred_connections(scripted: Scripted, owne
     server = scripted(default=handler)
     owner = owner_of(server)
     owner.started(clock=Naps())
-    wait_until(lambda: owner.opens == 101)
+    wait_until(lambda: owner.opens == 101, LONG)
     assert server.connections == 101
     assert len(owner.losses) == 100
 

@@ -223,6 +223,7 @@ FILES = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 MANY = soak.amount("SELFDB_SOCKETS", here=2000, long=10_000) if FILES >= 5000 else 300
 
 
+@pytest.mark.timeout(3600 if soak.LONG else 300)
 def test_one_insert_reaches_every_socket(
     make_server: Callable[..., Any],
     connect: Connect,
