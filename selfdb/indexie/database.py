@@ -366,7 +366,10 @@ class Indexie(Services):
     def close(self, *, flush_timeout: float = 0.0) -> None:
         """Close it: end its live queries and background threads, roll back its overlays. Harmless when repeated.
 
-        Later operations raise :class:`~selfdb.indexie.DatabaseClosedError`; :meth:`open` opens it again.
+        Later operations raise :class:`~selfdb.indexie.DatabaseClosedError`; :meth:`open` opens it again. A transaction
+        that is under way, here or on another thread, is not waited for and not undone: when its block ends, what it has
+        written is committed, as in IndexedDB. Any further operation of it raises that error, which undoes it unless it
+        is caught.
 
         :param flush_timeout: seconds to wait first for the outbox to be empty.
         :raises InvalidStateError: within a hook of the upgrade that opens it.
@@ -507,6 +510,7 @@ class Indexie(Services):
 
         :raises IndexieTimeoutError: when others write or read for all of ``busy_timeout``.
         """
+        self._check_no_upgrade("there is nothing to be cared for yet")
         self._opened()
         maintenance.vacuum(self._connections)
 
@@ -516,6 +520,7 @@ class Indexie(Services):
 
         :raises IndexieTimeoutError: when others write for all of ``busy_timeout``.
         """
+        self._check_no_upgrade("there is nothing to be cared for yet")
         self._opened()
         maintenance.checkpoint(self._connections)
 
