@@ -14,18 +14,9 @@ from selfdb.indexie.hooks.delivery import Delivery
 from selfdb.indexie.hooks.outbox import Outbox
 from selfdb.indexie.timing import Timing
 
-from .conftest import SCHEMA
-from .kit import Calls, wait_until
+from .kit import Calls, Hands, wait_until
 
 QUICK = Timing(outbox_poll=0.01, retry_first=0.01, lease=5.0, lease_renewal=1.0)
-
-OPEN = f"""
-import json, os, pathlib, time
-from selfdb.indexie import Indexie
-from selfdb.indexie.timing import Timing
-db = Indexie(pathlib.Path(path), timing=Timing(outbox_poll=0.01, retry_first=0.01, lease=0.3, lease_renewal=0.1))
-db.version(1).stores({SCHEMA!r})
-"""
 
 
 @pytest.fixture
@@ -444,21 +435,38 @@ def test_a_long_line_behind_a_failure_does_not_keep_the_outbox_busy(db: Any) -> 
 
 
 def test_c089_a_lease_is_renewed_for_as_long_as_its_hook_runs(make_db: Callable[..., Any]) -> None:
-    timing = Timing(outbox_poll=0.01, retry_first=0.01, lease=0.4, lease_renewal=0.05)
-    one, other = make_db(timing=timing).open(), make_db(timing=timing).open()
+    clock, looks = Hands(), Calls()
+
+    def opened() -> Any:
+        database = make_db(timing=Timing(outbox_poll=0.01, retry_first=0.01, lease=60.0, lease_renewal=0.05))
+        database.outbox._clock = clock
+        database.open()
+        store = database.outbox._delivery._store
+        posts = store.posts
+        store.posts = lambda: (looks(1), posts())[1]
+        return database
+
+    one, other = opened(), opened()
     begun, goes_on = Calls(), threading.Event()
 
     def push(payload: Dict[str, Any]) -> None:
         begun(payload["attempt"])
-        assert goes_on.wait(20)
+        assert goes_on.wait(60)
+
+    def leased() -> float:
+        return float(one._connections.reader().one("SELECT leased FROM _ix_outbox")[0])
 
     for database in (one, other):
+        database._hooks._clock = clock
         database.users.hook.on_add(push, name="push")
     one.users.add({})
     begun.wait(1)
     first = one.outbox.entries()[0]
     assert first.attempts == 1
-    time.sleep(1.2)  # three leases
+    for _ in range(4):  # more than three leases, each renewed before it is over
+        clock.now += 50.0
+        wait_until(lambda: leased() == clock.now + 60.0)
+        looks.wait(len(looks.values) + 5)  # the one that has no hook to wait for looks for something to do
     assert begun.values == [1]
     goes_on.set()
     assert one.outbox.flush(10)
