@@ -76,6 +76,10 @@ class Background:
         except BaseException as error:
             self._outcome["error"] = error
 
+    @property
+    def ended(self) -> bool:
+        return not self._thread.is_alive()
+
     def result(self) -> Any:
         """What it returned, or what it raised as a value."""
         self._thread.join(BOUND)

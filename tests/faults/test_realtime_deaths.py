@@ -52,7 +52,7 @@ class World:
         """Wait for its end, start it anew, and return when that was."""
         assert self.dead.wait(BOUND)
         assert self.process.process is not None
-        self.process.process.wait(BOUND)
+        self.process.process.wait(4 * BOUND)
         if self.how == "RST":
             self.proxy.cut()
         self.process.start()
@@ -121,6 +121,7 @@ def beating(world: World) -> None:
     world.realtime.connect()
     world.listener.channel.subscribe()
     world.proxy.plan("frame", world.die)
+    assert world.dead.wait(BOUND)
     session_machine.HEARTBEAT_EVERY = 30.0
 
 

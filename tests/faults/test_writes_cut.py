@@ -22,7 +22,7 @@ from tests.ways import SHORT
 pytestmark = pytest.mark.timeout(3600 if soak.LONG else 120)
 
 PATIENT = 30.0
-HASTY = 1.0  # seconds for one wait where the link falls silent
+HASTY = 2.0  # seconds for one wait where the link falls silent
 BOUND = 3000 if soak.LONG else 110
 
 
