@@ -496,6 +496,7 @@ class Indexie(Services):
         :raises IndexieTimeoutError: when somebody still has it open then.
         :raises DatabaseCorruptError: when the file is something else; it stays.
         """
+        _check_seconds(timeout, "timeout")
         return maintenance.delete(places.file_of(name, directory), timeout)
 
     @classmethod
