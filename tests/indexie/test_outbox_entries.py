@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import threading
 import time
 from pathlib import Path
@@ -9,7 +11,8 @@ from typing import Any, Callable, Dict, List
 
 import pytest
 
-from selfdb.indexie.errors import InvalidArgumentError, InvalidStateError
+from selfdb.exceptions import SelfDBError
+from selfdb.indexie.errors import HookError, InvalidArgumentError, InvalidStateError
 from selfdb.indexie.hooks.delivery import Delivery
 from selfdb.indexie.hooks.outbox import Outbox
 from selfdb.indexie.timing import Timing
@@ -471,3 +474,30 @@ def test_c089_a_lease_is_renewed_for_as_long_as_its_hook_runs(make_db: Callable[
     goes_on.set()
     assert one.outbox.flush(10)
     assert begun.values == [1]
+
+
+@pytest.mark.parametrize("word", [Outbox.Retry(after=5, reason="busy"), Outbox.Drop("never")], ids=["retry", "drop"])
+def test_a_word_to_the_outbox_is_no_error_of_the_store(db: Any, word: Any) -> None:
+    assert not isinstance(word, SelfDBError), "a hook that catches errors of its own calls would swallow it"
+    for other in (pickle.loads(pickle.dumps(word)), copy.copy(word)):
+        assert type(other) is type(word)
+        assert (str(other), vars(other)) == (str(word), vars(word))
+
+    def says(payload: Any) -> None:
+        try:
+            raise word
+        except SelfDBError:
+            return
+
+    db.users.hook.on_add(says, name="says")
+    with pytest.raises(HookError) as caught, db.users.start_transaction(optimistic=True) as tx:
+        db.users.add({"name": "Ann"})
+        tx.commit()
+    assert caught.value.__cause__ is word
+    assert db.users.count() == 0
+    db.users.add({"name": "Ben"})
+    wait_until(lambda: [entry.attempts for entry in db.outbox.entries()] == [1])
+    (entry,) = db.outbox.entries()
+    assert entry.state == ("dead" if isinstance(word, Outbox.Drop) else "ready")
+    assert entry.last_error is not None
+    assert str(word) in entry.last_error
