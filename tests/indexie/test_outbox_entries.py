@@ -73,7 +73,7 @@ def test_a_hook_says_when_to_try_again(db: Any) -> None:
     assert db.outbox.flush(10)
 
 
-@pytest.mark.parametrize("bad", [-1, float("inf"), "soon", True])
+@pytest.mark.parametrize("bad", [-1, float("inf"), float("nan"), 1e12, 10**400, "soon", True])
 def test_a_wait_is_a_number_of_seconds(bad: Any) -> None:
     with pytest.raises(InvalidArgumentError):
         Outbox.Retry(after=bad)
@@ -110,6 +110,17 @@ def test_c087_a_failure_puts_the_entry_off_by_that_pause(make_db: Callable[..., 
     assert (entry.attempts, entry.state, db.outbox.max_attempts) == (1, "ready", None)
     assert db.outbox.flush(0.05) is False
     assert len(failing.calls) == 1
+
+
+def test_the_longest_wait_still_has_a_date(db: Any) -> None:
+    def push(payload: Dict[str, Any]) -> None:
+        raise db.outbox.Retry(after=1e9)
+
+    db.users.hook.on_add(push)
+    db.users.add({})
+    wait_until(lambda: db.outbox.entries()[0].last_error)
+    (entry,) = db.outbox.entries()
+    assert 1e9 <= (entry.next_at - entry.created_at).total_seconds() < 1e9 + 60
 
 
 def test_a_dropped_entry_is_dead_reported_once_and_holds_up_nothing(db: Any) -> None:
