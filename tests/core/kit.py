@@ -18,7 +18,7 @@ from selfdb.core.tokens import TokenKeeper
 from selfdb.core.transport import Transport
 from selfdb.core.urls import BaseURL
 
-BOUND = 15.0  # seconds that nothing here may take longer than
+BOUND = 60.0  # seconds that nothing here may take longer than
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ from tests.pace import SERVERS
 from tests.realtime.phoenix import Phoenix
 from tests.servers.scripted import PeerGone
 
-BOUND = 15.0
+BOUND = 60.0
 SLACK = 5.0
 TOPIC = "table:orders"
 

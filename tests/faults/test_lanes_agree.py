@@ -100,7 +100,7 @@ INTERIM = (b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\nLink:
 KEPT = ("exact", "exact, twice", "chunked", "shorter than it is")
 """How an answer may say where it ends if its connection goes on."""
 
-pytestmark = pytest.mark.timeout(3600 if soak.LONG else 120)
+pytestmark = pytest.mark.timeout(3600 if soak.LONG else 300)
 
 
 class Wire(NamedTuple):

@@ -67,7 +67,7 @@ def signed_in(url: str, api_key: str, **options: Any) -> Iterator[SelfDB]:
         yield db
 
 
-@pytest.mark.timeout(3600 if soak.LONG else 120)
+@pytest.mark.timeout(3600 if soak.LONG else 300)
 def test_g05_fifty_threads_at_expiry_make_one_refresh(short: Any, clock: FakeClock, refreshes: Refreshes) -> None:
     with signed_in(short.url, short.api_key) as db:
         for _ in range(ROUNDS):
@@ -90,7 +90,7 @@ with SelfDB(session_store=FileStore(sys.argv[1])) as db:
 """
 
 
-@pytest.mark.timeout(3600 if soak.LONG else 120)
+@pytest.mark.timeout(3600 if soak.LONG else 300)
 def test_g05_four_processes_with_one_session_file_make_one_refresh(
     short: Any, clock: FakeClock, refreshes: Refreshes, tmp_path: Path
 ) -> None:

@@ -52,7 +52,7 @@ class World:
         """Wait for its end, start it anew, and return when that was."""
         assert self.dead.wait(BOUND)
         assert self.process.process is not None
-        self.process.process.wait(4 * BOUND)
+        self.process.process.wait(BOUND)
         if self.how == "RST":
             self.proxy.cut()
         self.process.start()
@@ -169,7 +169,7 @@ def deaths() -> List[Death]:
     return [Death(STATES[n * 4 % len(STATES)], HOW[n % len(HOW)]) for n in range(first, first + DEATHS)]
 
 
-@pytest.mark.timeout(3600 if soak.LONG else 120)
+@pytest.mark.timeout(3600 if soak.LONG else 300)
 def test_g06_a_server_that_dies_at_any_state_is_joined_again(
     tmp_path: Path, signed_in: Callable[..., SelfDB], monkeypatch: pytest.MonkeyPatch
 ) -> None:

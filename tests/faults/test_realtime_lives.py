@@ -100,7 +100,7 @@ class Life:
         assert self.got == [{"id": 1}]
 
 
-@pytest.mark.timeout(3600 if soak.LONG else 120)
+@pytest.mark.timeout(3600 if soak.LONG else 300)
 def test_g06_whatever_the_order_a_client_works_in_the_end() -> None:
     dice = soak.chance("the lives of clients")
     opened = 0

@@ -46,7 +46,7 @@ def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
             capture_output=True,
             text=True,
             check=False,
-            timeout=100,
+            timeout=280,
         )
         if done.returncode != 0:
             unavailable(f"the npm package phoenix could not be installed: {done.stderr[-500:]}")
