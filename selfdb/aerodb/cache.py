@@ -73,8 +73,8 @@ class OfflineCache:
     file is damaged it is begun anew; whatever else is wrong with it costs the cache, not the call.
 
     :param path: a file that survives the process; without one, rows are kept in memory.
-    :param ttl: seconds for which an entry is good; ``None`` is for ever. Of those that this process has read it is known
-        how old they are though the system's clock is set; others have the age that it says, and none in its future is good.
+    :param ttl: seconds for which an entry is good; ``None`` is for ever. To set the system's clock makes none that this
+        process has read older or younger; others are as old as that clock says, and none of its future is good.
     :param max_entries: answers that are kept; those least recently used go first.
     :raises InvalidRequestError: (a ``ValueError``) for a value out of range.
     """
