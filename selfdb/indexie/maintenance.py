@@ -255,17 +255,19 @@ def delete(path: Path, seconds: float) -> bool:
             catalogue.exists(connection)  # whatever else it is stays
             _take_over(connection, path, seconds)
             if os.name != "nt":
-                _unlink(path)  # while nobody else can open it
+                _unlink(path)  # while nobody else can open it; afterwards there may be another one
         finally:
             connections.give_back(connection)
     finally:
         connections.close()
-    _unlink(path)
+    if os.name == "nt":  # where what is open cannot be deleted
+        _unlink(path)
     return True
 
 
 def _unlink(path: Path) -> None:
-    for each in (path, *places.companions(path)):
+    # The file itself last: as soon as it is gone somebody may make another, with companions of its own.
+    for each in (*places.companions(path), path):
         each.unlink(missing_ok=True)
 
 
