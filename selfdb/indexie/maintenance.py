@@ -195,11 +195,17 @@ def import_json(database: Indexie, place: Place, clear: bool) -> int:
             for spec, next_key, rows in prepared:
                 if clear:
                     sink.clear(spec)
+                elif any(index.unique for index in spec.indexes):
+                    # Two rows may have changed places in one since: neither can be the first to take the other's.
+                    for key, _, stored in rows:
+                        old = sink.get(spec, key)
+                        if old is not None and old.text != stored:
+                            sink.remove(spec, old)
                 for key, document, stored in rows:
                     old = sink.get(spec, key)
                     if old is None:
                         sink.insert(spec, key, document, stored)
-                    else:
+                    elif old.text != stored:
                         sink.replace(spec, old, document, stored)
                 if spec.auto:
                     numbers = [key for key, _, _ in rows if not isinstance(key, bytes)]
