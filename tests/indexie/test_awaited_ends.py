@@ -13,7 +13,7 @@ import pytest
 from selfdb.aio.indexie import Indexie, use_live_query
 from selfdb.indexie import InvalidArgumentError, Strategy, SubTransactionError, Timing, TransactionInactiveError
 
-BOUND = 30.0
+BOUND = 100.0
 SCHEMA = {"users": "++id, &name, age", "logs": "++id, action"}
 
 

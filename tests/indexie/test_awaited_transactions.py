@@ -14,7 +14,7 @@ import selfdb.indexie
 from selfdb.aio.indexie import Indexie
 from selfdb.indexie import AbortError, IndexieTimeoutError, TransactionInactiveError
 
-BOUND = 30.0
+BOUND = 100.0
 SCHEMA = {"users": "++id, &name, age", "logs": "++id, action"}
 
 
