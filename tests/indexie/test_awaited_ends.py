@@ -22,7 +22,7 @@ def run(main: Any) -> Any:
 
 
 def declared(path: Path, **options: Any) -> Any:
-    db = Indexie(path, timing=Timing().scaled(0.2), busy_timeout=5.0, **options)
+    db = Indexie(path, timing=Timing().scaled(0.2), busy_timeout=30.0, **options)
     db.version(1).stores(SCHEMA)
     return db
 
