@@ -16,9 +16,10 @@ from ..exceptions import SelfDBError
 from .database import Indexie
 from .errors import DatabaseCorruptError, DataError, InvalidArgumentError, InvalidTableError, SchemaError
 from .keys import keys
-from .keys.paths import lookup
 from .keys.ranges import Range, complement, contains
 from .keys.values import dump, load_whole
+from .queries.plan import keys_at
+from .schema.specs import EncodedKey
 
 __all__ = ["main"]
 
@@ -112,7 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     query.add_argument(
         "--where", nargs=3, action="append", default=[], metavar=("PATH", "OP", "VALUE"), help=_WHERE_HELP
     )
-    query.add_argument("--order", metavar="PATH", help="sort by it (by the key, or by the first --where)")
+    query.add_argument("--order", metavar="PATH", help="any path to sort by (the key, or the first --where)")
     query.add_argument("--reverse", action="store_true", help="from the end")
     query.add_argument("--limit", type=int, metavar="N")
     query.add_argument("--offset", type=int, default=0, metavar="N", help="leave the first N out")
@@ -122,6 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     export = actions.add_parser("export", help="write a whole database as JSON")
     _add_database(export, _export)
     export.add_argument("--output", metavar="FILE", help="a new file (standard output)")
+    export.add_argument("--skip-damaged", action="store_true", help="leave out rows that cannot be read")
 
     read = actions.add_parser("import", help="read what export wrote into the stores of a database")
     _add_database(read, _import)
@@ -200,10 +202,11 @@ def _collection(table: Any, options: argparse.Namespace) -> Any:
         path, operator, value = options.where[0]
         rows = _bounded(table.where(path), operator, _value(value))
         for path, operator, value in options.where[1:]:
-            rows = rows.filter(_meets(path, _ranges(operator, _value(value))))
-        rows = rows if options.order is None else rows.order_by(options.order)
+            rows = rows.filter(_meets(keys_at(table.schema, path), _ranges(operator, _value(value))))
+        rows = rows.distinct()  # a row with several values at the path is one row all the same
     else:
-        rows = table.to_collection() if options.order is None else table.order_by(options.order)
+        rows = table.to_collection()
+    rows = rows if options.order is None else rows.order_by(options.order)
     rows = (rows.reverse() if options.reverse else rows).offset(options.offset)
     return rows if options.limit is None else rows.limit(options.limit)
 
@@ -247,12 +250,8 @@ def _ranges(operator: str, value: Any) -> Sequence[Range]:
     return [Range(key, None, strict) if operator[0] == ">" else Range(None, key, False, strict)]
 
 
-def _meets(path: str, ranges: Sequence[Range]) -> Callable[[Any], bool]:
-    def meets(row: Any) -> bool:
-        key = keys.encode_or_none(lookup(row, path))
-        return key is not None and contains(ranges, key)
-
-    return meets
+def _meets(keys_of: Callable[[Any], Sequence[EncodedKey]], ranges: Sequence[Range]) -> Callable[[Any], bool]:
+    return lambda row: any(contains(ranges, key) for key in keys_of(row))
 
 
 def _list(operator: str, value: Any, length: Optional[int] = None) -> List[Any]:
@@ -264,12 +263,12 @@ def _list(operator: str, value: Any, length: Optional[int] = None) -> List[Any]:
 
 def _export(db: Any, options: argparse.Namespace) -> int:
     if options.output is None:
-        db.export_json(_open(sys.stdout, "output"))
+        db.export_json(_open(sys.stdout, "output"), skip_damaged=options.skip_damaged)
         return 0
     written = Path(options.output)
     written.open("x").close()  # what is there already is not written over
     try:
-        db.export_json(written)
+        db.export_json(written, skip_damaged=options.skip_damaged)
     except BaseException:
         written.unlink(missing_ok=True)
         raise

@@ -116,6 +116,8 @@ def ids(lines: List[str]) -> List[Any]:
         (["--order", "email"], [1, 2, 3, 4]),
         (["--order", "age", "--reverse"], [4, 3, 1, 2]),
         (["--where", "id", ">", "1", "--order", "first"], [2, 3, 4]),
+        (["--order", "address.city"], [1, 2, 3, 4]),
+        (["--order", "last", "--reverse"], [3, 2, 1, 4]),
         (["--limit", "2"], [1, 2]),
         (["--limit", "2", "--offset", "1", "--reverse"], [3, 2]),
     ],
@@ -202,7 +204,7 @@ def test_databases_by_name(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyP
         (("query", "FILE", "users", "--where", "age", "in", "3"), 2, "in takes a JSON list"),
         (("query", "FILE", "users", "--where", "age", "between", "[3]"), 2, "list of 2"),
         (("query", "FILE", "users", "--where", "age", "^=", "3"), 2, "prefix"),
-        (("query", "FILE", "users", "--order", "address.city"), 2, "address.city"),
+        (("query", "FILE", "users", "--order", ""), 2, "path"),
         (("query", "FILE", "users", "--limit", "-1"), 2, "limit"),
         (("query", "FILE", "users", "--limit", "x"), 2, "--limit"),
         (("stores", "./missing.db"), 1, "there is no database at"),
@@ -242,3 +244,30 @@ def test_what_is_closed_is_one_file(file: Path, tmp_path: Path) -> None:
     copy.write_bytes(file.read_bytes())
     with Indexie(copy) as db:
         assert db.users.count() == 4
+
+
+@pytest.mark.parametrize(
+    ("conditions", "expected"),
+    [
+        ([("tags", "=", "a"), ("age", ">", "18")], [1, 4]),
+        ([("tags", "in", '["a", "b"]'), ("age", ">", "18")], [1, 3, 4]),
+        ([("tags", "!=", "a"), ("age", ">", "18")], [1, 3]),
+        ([(":id", ">", "1"), ("age", ">", "0"), ("tags", "^=", "b")], [3]),
+        ([("[last+first]", "=", '["D", "Ben"]'), ("age", "<", "18")], [2]),
+        ([("email", "^=", "b"), (":id", "=", "3")], [3]),
+    ],
+)
+def test_conditions_mean_the_same_in_any_order(
+    run: Run, file: Path, conditions: List[Tuple[str, str, str]], expected: List[int]
+) -> None:
+    for some in (conditions, conditions[::-1]):
+        words = [word for condition in some for word in ("--where", *condition)]
+        assert sorted(run("query", file, "users", "--keys", *words)[1]) == [str(key) for key in expected]
+        assert run("query", file, "users", "--count", *words)[1] == [str(len(expected))]
+
+
+def test_a_key_that_rows_do_not_hold_cannot_be_tested_on_them(run: Run, file: Path) -> None:
+    assert run("query", file, "settings", "--keys", "--where", ":id", "=", "look")[1] == ['"look"']
+    status, lines, said = run("query", file, "settings", "--where", ":id", "=", "look", "--where", ":id", "!=", "7")
+    assert (status, lines) == (2, [])
+    assert "do not hold their keys" in said

@@ -64,6 +64,7 @@ class TestReading:
             calls.wait(count)
             db.users.add({})
         calls.wait(4)
+        wait_until(lambda: len(found) == 7)
         assert found == [0] * 7
 
     def test_what_a_callback_or_a_run_enters_is_not_the_next_ones_business(self, db: Any) -> None:

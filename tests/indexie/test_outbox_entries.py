@@ -10,6 +10,7 @@ from typing import Any, Callable, Dict, List
 import pytest
 
 from selfdb.indexie.errors import InvalidArgumentError, InvalidStateError
+from selfdb.indexie.hooks.delivery import Delivery
 from selfdb.indexie.hooks.outbox import Outbox
 from selfdb.indexie.timing import Timing
 
@@ -82,6 +83,39 @@ def test_a_hook_says_when_to_try_again(db: Any) -> None:
 def test_a_wait_is_a_number_of_seconds(bad: Any) -> None:
     with pytest.raises(InvalidArgumentError):
         Outbox.Retry(after=bad)
+
+
+class Ends:
+    """Chance that is always at one of its ends."""
+
+    def __init__(self, highest: bool) -> None:
+        self._highest = highest
+
+    def uniform(self, low: float, high: float) -> float:
+        return high if self._highest else low
+
+
+def test_c087_the_pause_is_anything_up_to_a_bound_that_doubles(db: Any) -> None:
+    delivery = Delivery(db.outbox._delivery._store, Timing())
+    delivery._random = Ends(highest=True)  # type: ignore[assignment]
+    assert [delivery._delay(attempts) for attempts in (1, 2, 3, 9, 10, 11, 10**6)] == [1, 2, 4, 256, 300, 300, 300]
+    delivery._random = Ends(highest=False)  # type: ignore[assignment]
+    assert [delivery._delay(attempts) for attempts in (1, 10**6)] == [0, 0]
+
+
+def test_c087_a_failure_puts_the_entry_off_by_that_pause(make_db: Callable[..., Any]) -> None:
+    db = make_db(timing=Timing(outbox_poll=0.01, retry_first=600.0, retry_limit=1000.0)).open()
+    db.outbox._delivery._random = Ends(highest=True)
+    failing = Failing(1)
+    db.users.hook.on_add(failing, name="push")
+    db.users.add({})
+    wait_until(lambda: db.outbox.entries()[0].last_error)
+    (entry,) = db.outbox.entries()
+    pause = (entry.next_at - entry.created_at).total_seconds()
+    assert 600 <= pause < 660
+    assert (entry.attempts, entry.state, db.outbox.max_attempts) == (1, "ready", None)
+    assert db.outbox.flush(0.05) is False
+    assert len(failing.calls) == 1
 
 
 def test_a_dropped_entry_is_dead_reported_once_and_holds_up_nothing(db: Any) -> None:
