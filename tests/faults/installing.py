@@ -144,7 +144,7 @@ def need_registry() -> None:
         unavailable("pip reaches no package registry")
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _registry_answers() -> bool:
     asked = subprocess.run(
         [sys.executable, "-m", "pip", "index", "versions", "requests"],
