@@ -6,6 +6,7 @@ Nothing of the server is imported before a command needs it, so ``selfdb --help`
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib
 import re
 import sys
@@ -36,6 +37,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     if options.command is None:
         parser.print_help()
         return 2
+    options.own_process = arguments is None
     try:
         return int(options.command(options))
     except ModuleNotFoundError as missing:
@@ -162,8 +164,14 @@ def _serve(options: argparse.Namespace) -> int:
         settings = Settings.resolve(given, defaults={"access_log": True})
     except SettingsError as problem:
         return _fail(str(problem), 2)
+    if options.own_process:
+        gc.disable()
     serving = importlib.import_module("selfdb.server.serve")
     failures = importlib.import_module("selfdb.server.failures")
+    if options.own_process:
+        # What was imported stays until the end: the collector need not go through it, now, later nor at the end.
+        gc.freeze()
+        gc.enable()
     try:
         serving.serve(settings, announce=_announce)
     except failures.START_FAILURES as problem:

@@ -131,6 +131,10 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_collection(session: pytest.Session) -> Generator[None, Any, Any]:
     """What the kernel does when the package is imported is measured as well."""
+    if session.config.pluginmanager.hasplugin("dsession"):  # other processes collect, and run what they collect
+        TRACING.set(False)
+        return (yield)
+    gc.disable()  # nearly all that is made now stays
     if measured_now() is not None:
         import selfdb
 
@@ -140,7 +144,10 @@ def pytest_collection(session: pytest.Session) -> Generator[None, Any, Any]:
     if session.config.args == ["tests"]:
         read_ahead(Path("tests"), os.environ.get("PYTEST_XDIST_WORKER", "gw0"))
     TRACING.set(False)
-    return (yield)
+    try:
+        return (yield)
+    finally:
+        gc.enable()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -170,14 +177,16 @@ def read_ahead(folder: Path, process: str) -> None:
 def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
     def rank(item: pytest.Item) -> int:
         name = item.nodeid  # put together anew each time that it is asked for
-        return next((place for place, long in enumerate(LONG) if name.startswith(long)), len(LONG))
+        if not name.startswith(LONG):
+            return len(LONG)
+        return next(place for place, long in enumerate(LONG) if name.startswith(long))
 
     items.sort(key=rank)  # stable: the others keep their order
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish() -> None:
-    """Thirteen thousand tests stay until the end: the garbage collector need not look at them again and again."""
+    """Thousands of tests stay until the end: the garbage collector need not look at them again and again."""
     gc.collect()
     gc.freeze()
 

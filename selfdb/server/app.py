@@ -10,7 +10,7 @@ from starlette.routing import WebSocketRoute
 
 from .._version import __version__
 from .clock import Clock
-from .documented import SECURITY_SCHEMES
+from .documented import components
 from .errors import install_error_handlers
 from .gate import Gate
 from .realtime.endpoint import Endpoint
@@ -71,7 +71,7 @@ def _describe(app: FastAPI) -> None:
 
     def described() -> Dict[str, Any]:
         document = plain()
-        document.setdefault("components", {})["securitySchemes"] = SECURITY_SCHEMES
+        document["components"] = components(document["components"]["schemas"])
         return document
 
     app.openapi = described  # type: ignore[method-assign]

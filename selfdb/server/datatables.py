@@ -8,16 +8,17 @@ looking rows up fast.
 
 from __future__ import annotations
 
-from typing import Any, Callable, Optional
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
 import sqlalchemy as sa
-from alembic.migration import MigrationContext
-from alembic.operations import Operations
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from .errors import ApiError
 from .shapes import Column, Shape
+
+if TYPE_CHECKING:
+    from alembic.operations import Operations
 
 __all__ = [
     "add_column",
@@ -41,22 +42,23 @@ CHUNK = 1000
 
 def create(connection: Connection, shape: Shape) -> None:
     """Create the table of ``shape``, empty."""
-    operations = _operations(connection)
     identity = [sa.Identity(always=True)] if shape.dialect == "postgresql" else []
-    operations.create_table(
+    table = sa.Table(
         shape.table.name,
+        sa.MetaData(),
         sa.Column(shape.seq.name, shape.seq.type, *identity, primary_key=True),
         *(sa.Column(column.key, shape.cell(column).type) for column in shape.columns),
         schema=shape.table.schema,
         sqlite_autoincrement=True,
     )
+    table.create(connection, checkfirst=False)
     for column in shape.unique:
         create_index(connection, shape, column)
 
 
 def drop(connection: Connection, shape: Shape) -> None:
     """Drop the table of ``shape`` with its rows."""
-    _operations(connection).drop_table(shape.table.name, schema=shape.table.schema)
+    shape.table.drop(connection, checkfirst=False)
 
 
 def add_column(
@@ -137,6 +139,10 @@ def has_nulls(connection: Connection, shape: Shape, column: Column) -> bool:
 
 
 def _operations(connection: Connection) -> Operations:
+    # Not every server changes a table; what it takes to import is felt when one starts.
+    from alembic.migration import MigrationContext
+    from alembic.operations import Operations
+
     return Operations(MigrationContext.configure(connection))
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Union
+from typing import Any, Dict, List, Type, Union
 
 from pydantic import BaseModel
 
 __all__ = [
     "API_KEY_SCHEME",
     "BEARER_SCHEME",
+    "REFUSED",
     "SECURITY_SCHEMES",
     "ErrorBody",
     "ValidationBody",
     "ValidationFinding",
+    "components",
     "responses",
 ]
 
@@ -45,6 +47,28 @@ class ValidationBody(BaseModel):
     detail: List[ValidationFinding]
 
 
+def _body(model: Type[BaseModel]) -> Dict[str, Any]:
+    return {"application/json": {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}}
+
+
+#: The ``content`` of a refusal; named to FastAPI as a model, it would make a validator for each status of each route.
+REFUSED = _body(ErrorBody)
+_INVALID = _body(ValidationBody)
+
+
+def components(schemas: Dict[str, Any]) -> Dict[str, Any]:
+    """What ``/openapi.json`` has under ``components``, put together with what it has to say of every refusal.
+
+    :param schemas: what the routes name.
+    """
+    template = "#/components/schemas/{model}"
+    found = {**schemas, ErrorBody.__name__: ErrorBody.model_json_schema(ref_template=template)}
+    invalid = ValidationBody.model_json_schema(ref_template=template)
+    found.update(invalid.pop("$defs"))
+    found[ValidationBody.__name__] = invalid
+    return {"schemas": dict(sorted(found.items())), "securitySchemes": SECURITY_SCHEMES}
+
+
 _MEANING = {
     400: "Understood and refused",
     401: "Not signed in, or a wrong API key",
@@ -68,8 +92,8 @@ def responses(*statuses: int) -> Dict[Union[int, str], Dict[str, Any]]:
     documented: Dict[Union[int, str], Dict[str, Any]] = {}
     for status in sorted({401, 406, *statuses}):
         entry: Dict[str, Any] = {
-            "model": ValidationBody if status == 422 else ErrorBody,
             "description": _MEANING[status],
+            "content": _INVALID if status == 422 else REFUSED,
         }
         if status in (429, 503):
             entry["headers"] = {"Retry-After": {"description": "Seconds to wait", "schema": {"type": "integer"}}}

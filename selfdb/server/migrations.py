@@ -1,25 +1,26 @@
 """How the server's own tables come to be and change: numbered steps, each applied once, all or nothing.
 
 A step is never edited once it was released; it spells out what it does and does not look at ``schema``,
-which describes the newest version only.
+which describes the newest version only. An empty database is given that version at once.
 """
 
 from __future__ import annotations
 
-from typing import Callable, Sequence
+from typing import TYPE_CHECKING, Callable, Optional, Sequence
 
 import sqlalchemy as sa
-from alembic.migration import MigrationContext
-from alembic.operations import Operations
 from sqlalchemy.engine import Connection
 
 from .clock import Clock
 from .database import Database, create_namespaces, lock
 from .schema import Json, Text, UtcDateTime, schema_version, system
 
+if TYPE_CHECKING:
+    from alembic.operations import Operations
+
 __all__ = ["STEPS", "SchemaTooNew", "migrate", "operations"]
 
-Step = Callable[[Operations], None]
+Step = Callable[["Operations"], None]
 
 
 class SchemaTooNew(RuntimeError):
@@ -28,18 +29,24 @@ class SchemaTooNew(RuntimeError):
 
 def operations(connection: Connection) -> Operations:
     """Alembic's operations in the transaction of ``connection``."""
+    # Few starts of a server have anything to change, and this takes as long to import as much of the rest.
+    from alembic.migration import MigrationContext
+    from alembic.operations import Operations
+
     context = MigrationContext.configure(connection, opts={"target_metadata": system})
     return Operations(context)
 
 
-def migrate(database: Database, clock: Clock, steps: Sequence[Step] = ()) -> int:
+def migrate(database: Database, clock: Clock, steps: Optional[Sequence[Step]] = None) -> int:
     """Bring the database to the newest version in one transaction; returns the version it had before.
 
     Several processes may call it at once on PostgreSQL: one works, the others find the work done.
 
+    :param steps: take these, one by one, on an empty database as well.
     :raises SchemaTooNew: the version found is not known here.
     """
-    steps = steps or STEPS
+    at_once = steps is None
+    steps = STEPS if steps is None else steps
     with database.write() as connection:
         lock(connection, "migrations")
         create_namespaces(connection)
@@ -49,8 +56,13 @@ def migrate(database: Database, clock: Clock, steps: Sequence[Step] = ()) -> int
             raise SchemaTooNew(
                 f"the data has schema version {found}, this selfdb knows up to {len(steps)}: use a newer selfdb"
             )
+        at_once = at_once and not found
+        if at_once:
+            newest = [table for table in system.sorted_tables if table is not schema_version]
+            system.create_all(connection, newest, checkfirst=False)
         for version in range(found + 1, len(steps) + 1):
-            steps[version - 1](operations(connection))
+            if not at_once:
+                steps[version - 1](operations(connection))
             connection.execute(schema_version.insert().values(version=version, applied_at=clock.now()))
     return int(found)
 

@@ -12,7 +12,6 @@ from typing import Any, AsyncGenerator, Callable, Coroutine, Dict, List, Set
 
 from fastapi import APIRouter, Request, Response
 from fastapi.dependencies.models import Dependant
-from fastapi.dependencies.utils import get_dependant
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 
@@ -43,12 +42,10 @@ class GuardedRoute(APIRoute):
     """
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
-        dependant = get_dependant(path=path, call=endpoint)
-        calls = _calls(dependant)
-        documented = responses(*_refusals(calls, has_body=bool(dependant.body_params)))
-        options["responses"] = {**documented, **(options.get("responses") or {})}
-        options["openapi_extra"] = {"security": _credentials(calls), **(options.get("openapi_extra") or {})}
         super().__init__(path, endpoint, **options)
+        calls = _calls(self.dependant)
+        self.responses = {**responses(*_refusals(calls, has_body=self.body_field is not None)), **self.responses}
+        self.openapi_extra = {"security": _credentials(calls), **(self.openapi_extra or {})}
 
     def get_route_handler(self) -> _Handler:
         handle = super().get_route_handler()

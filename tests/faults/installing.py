@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email.parser
+import functools
 import os
 import re
 import shutil
@@ -139,6 +140,12 @@ class Environment:
 
 def need_registry() -> None:
     """Skip, or fail on CI, where pip reaches no package registry."""
+    if not _registry_answers():
+        unavailable("pip reaches no package registry")
+
+
+@functools.cache
+def _registry_answers() -> bool:
     asked = subprocess.run(
         [sys.executable, "-m", "pip", "index", "versions", "requests"],
         capture_output=True,
@@ -146,5 +153,4 @@ def need_registry() -> None:
         check=False,
         timeout=120,
     )
-    if asked.returncode:
-        unavailable("pip reaches no package registry")
+    return asked.returncode == 0

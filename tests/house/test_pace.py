@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import List
 
 import pytest
@@ -63,6 +65,22 @@ def test_each_file_is_read_ahead_by_one_process(tmp_path: Path, monkeypatch: pyt
     for process in ("gw0", "gw1", "gw2"):
         pace.read_ahead(Path(), process)
     assert read == names
+
+
+@pytest.mark.parametrize("distributes", [True, False])
+def test_who_only_distributes_reads_no_test_file(distributes: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: List[Path] = []
+    monkeypatch.setattr(pace, "read_ahead", lambda folder, process: read.append(folder))
+    monkeypatch.setattr(pace, "TRACING", pace.Tracing(lambda: None))
+    monkeypatch.setattr(pace, "measured_now", lambda: None)
+    plugins = SimpleNamespace(hasplugin=lambda name: distributes and name == "dsession")
+    collection = pace.pytest_collection(SimpleNamespace(config=SimpleNamespace(args=["tests"], pluginmanager=plugins)))
+    next(collection)
+    assert gc.isenabled() is distributes
+    with pytest.raises(StopIteration):
+        collection.send("collected")
+    assert gc.isenabled()
+    assert read == ([] if distributes else [Path("tests")])
 
 
 def test_it_minds_the_test_that_runs_and_no_other() -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import socket
-from typing import Any, Callable
+from typing import Any, Callable, Iterator
 from urllib.parse import urlsplit
 
 import pytest
@@ -19,7 +20,7 @@ from selfdb.server.clock import SystemClock
 from selfdb.server.database import Database, after_commit
 from selfdb.server.migrations import STEPS, SchemaTooNew, migrate
 from tests.core.kit import wait_until
-from tests.support import Http
+from tests.support import Http, unique
 
 ROUTES = [
     ("GET", "/users/me"),
@@ -217,20 +218,57 @@ def test_system_status_needs_the_key_only_and_ignores_a_stale_bearer(fresh_serve
 
 
 @pytest.fixture
-def database(backend: str, request: pytest.FixtureRequest, tmp_path: Any) -> Any:
-    source = tmp_path / "one.sqlite3"
-    if backend == "postgresql":
-        source = request.getfixturevalue("postgres").create_database()
-    opened = Database(source)
-    opened.prepare()
-    yield opened
-    opened.close()
-    if backend == "postgresql":
-        request.getfixturevalue("postgres").drop_database(source)
+def make_database(backend: str, request: pytest.FixtureRequest, tmp_path: Any) -> Iterator[Callable[[], Database]]:
+    with contextlib.ExitStack() as stack:
+
+        def make() -> Database:
+            source = tmp_path / f"{unique()}.sqlite3"
+            if backend == "postgresql":
+                source = stack.enter_context(request.getfixturevalue("postgres").database())
+            opened = Database(source)
+            stack.callback(opened.close)
+            opened.prepare()
+            return opened
+
+        yield make
 
 
-def test_the_migrated_database_is_what_the_code_expects(database: Database) -> None:
-    assert migrate(database, SystemClock()) == 0
+@pytest.fixture
+def database(make_database: Callable[[], Database]) -> Database:
+    return make_database()
+
+
+#: Everything that there is in a database.
+CATALOGUE = {
+    "sqlite": "SELECT type, name, sql FROM sqlite_master",
+    "postgresql": """
+        SELECT c.relname, c.relkind, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attnum,
+            a.attidentity, l.collname, pg_get_expr(d.adbin, d.adrelid), pg_get_indexdef(c.oid)
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
+        LEFT JOIN pg_collation l ON l.oid = a.attcollation
+        LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
+        WHERE n.nspname = 'selfdb' AND c.relkind IN ('r', 'S')
+        UNION ALL SELECT c.relname, 'i', NULL, NULL, NULL, NULL, NULL, NULL, NULL, pg_get_indexdef(c.oid)
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'selfdb' AND c.relkind = 'i'
+        UNION ALL SELECT r.relname, 'c', k.conname, NULL, NULL, NULL, NULL, NULL, NULL, pg_get_constraintdef(k.oid)
+        FROM pg_constraint k JOIN pg_class r ON r.oid = k.conrelid
+        JOIN pg_namespace n ON n.oid = r.relnamespace WHERE n.nspname = 'selfdb'
+    """,
+}
+
+
+def described(row: Any) -> Any:
+    """A row of the catalogue; what a table is made of in any order, but its columns in theirs."""
+    *named, text = row
+    lines = [line.strip(" \t,") for line in str(text).splitlines()]
+    columns = [line for line in lines if "CONSTRAINT" not in line]
+    return (*named, *columns, frozenset(lines))
+
+
+@pytest.mark.parametrize("steps", [None, STEPS], ids=["at once", "step by step"])
+def test_the_migrated_database_is_what_the_code_expects(database: Database, steps: Any) -> None:
+    assert migrate(database, SystemClock(), steps) == 0
     assert migrate(database, SystemClock()) == len(STEPS), "a second start finds nothing to do"
     expected = sa.MetaData(naming_convention=tables_of_the_server.system.naming_convention)
     place = "selfdb" if database.dialect == "postgresql" else None
@@ -250,6 +288,20 @@ def test_the_migrated_database_is_what_the_code_expects(database: Database) -> N
             },
         )
         assert compare_metadata(context, expected) == []
+
+
+def test_a_database_made_at_once_is_the_one_made_step_by_step(
+    make_database: Callable[[], Database],
+) -> None:
+    ways = []
+    for steps in (None, STEPS):
+        database = make_database()
+        migrate(database, SystemClock(), steps)
+        with database.read() as connection:
+            plain = connection.execution_options(schema_translate_map={})
+            ways.append(set(map(described, plain.execute(sa.text(CATALOGUE[database.dialect])))))
+    assert ways[0] == ways[1]
+    assert len(ways[0]) > len(tables_of_the_server.system.tables)
 
 
 def test_a_failing_migration_leaves_the_version_before_it(database: Database) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy.engine import RowMapping
 
 from .. import files as domain
 from ..access import Caller, Principal, SignedIn
-from ..documented import ErrorBody, responses
+from ..documented import REFUSED, responses
 from ..downloads import answer
 from ..errors import ApiError
 from ..paths import KeyRefused, asked_key
@@ -45,7 +45,7 @@ _DOWNLOAD: Dict[str, Any] = {
         206: {"description": "The range that was asked for", "content": _BYTES, "headers": _TAGGED},
         304: {"description": "Still the version of If-None-Match"},
         416: {
-            "model": ErrorBody,
+            "content": REFUSED,
             "description": "Range not satisfiable",
             "headers": {"Content-Range": {"description": "bytes */<size>", "schema": {"type": "string"}}},
         },
