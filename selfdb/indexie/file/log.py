@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import chain, repeat
 from math import isfinite
 from typing import Any, Dict, FrozenSet, List, NamedTuple, Optional, Protocol, Tuple, Union
 
@@ -123,6 +124,14 @@ class ChangeSet:
         elif store.name not in self._whole:
             self._whole |= {store.name}
 
+    def record_added(self, store: StoreSpec, keys: Sequence[EncodedKey], columns: Sequence[Sequence[Any]]) -> None:
+        """Rows were added; ``columns`` are their keys, index by index."""
+        if len(keys) > MAX_ROWS:
+            self.whole(store)
+            return
+        for key, new in zip(keys, zip(*columns) if columns else repeat(())):
+            self.record(store, key, None, new)
+
     def whole(self, store: StoreSpec) -> None:
         """Any row of the store may have been written."""
         self._whole |= {store.name}
@@ -171,18 +180,12 @@ class ChangeSet:
 
 
 def _keys_of(store: StoreSpec, rows: List[_Row]) -> Dict[str, Collection[EncodedKey]]:
-    keys: Dict[str, Collection[EncodedKey]] = {KEY: {row[0]: None for row in rows}}
+    keys: Dict[str, Collection[EncodedKey]] = {KEY: dict.fromkeys([row[0] for row in rows])}
+    sides = [side for _, old, new in rows for side in (old, new) if side is not None]
     for position, index in enumerate(store.indexes):
-        found: Dict[EncodedKey, None] = {}
-        for _, old, new in rows:
-            for side in (old, new):
-                if side is None:
-                    continue
-                value = side[position]
-                if type(value) is tuple:
-                    found.update(dict.fromkeys(value))
-                elif value is not None:
-                    found[value] = None  # type: ignore[index]
+        values: Iterable[Any] = [side[position] for side in sides]
+        found: Dict[Any, None] = dict.fromkeys(chain.from_iterable(values) if index.multi else values)
+        found.pop(None, None)
         if found:
             keys[index.name] = found
     return keys
@@ -200,6 +203,11 @@ def _text(key: EncodedKey) -> str:
     return repr(key) if type(key) is int or isfinite(key) else ("Infinity" if key > 0 else "-Infinity")  # type: ignore[operator, arg-type]
 
 
+def _texts(keys: Iterable[EncodedKey]) -> List[str]:
+    # As _text() does, without a call for each.
+    return [_quoted(key.decode("latin-1")) if type(key) is bytes else _text(key) for key in keys]
+
+
 def _encode_one(store: StoreSpec, key: EncodedKey, keys: Tuple[Any, ...]) -> bytes:
     """What :func:`_encode` gives where one row was added, which is what most commits are."""
     form: Optional[Tuple[str, List[str]]] = store.__dict__.get("_log_form")
@@ -213,7 +221,7 @@ def _encode_one(store: StoreSpec, key: EncodedKey, keys: Tuple[Any, ...]) -> byt
             parts += (name, _quoted(value.decode("latin-1")))  # as _text() does, without a call for it
         elif kind is tuple:
             if value:
-                parts += (name, ",".join(map(_text, value)))
+                parts += (name, ",".join(_texts(value)))
         elif value is not None:
             parts += (name, _text(value))
     parts.append("]}}")
@@ -226,7 +234,7 @@ def _encode(changes: Changes) -> bytes:
         if indexes is None:
             stores.append(f"{_quoted(name)}:null")
             continue
-        inner = [f"{_quoted(index)}:[{','.join(map(_text, keys))}]" for index, keys in indexes.items()]
+        inner = [f"{_quoted(index)}:[{','.join(_texts(keys))}]" for index, keys in indexes.items()]
         stores.append(f"{_quoted(name)}:{{{','.join(inner)}}}")
     return ("{" + ",".join(stores) + "}").encode()
 
