@@ -124,6 +124,10 @@ class ChangeSet:
         elif store.name not in self._whole:
             self._whole |= {store.name}
 
+    def whole(self, store: StoreSpec) -> None:
+        """Any row of the store may have been written."""
+        self._whole |= {store.name}
+
     def record_added(self, store: StoreSpec, keys: Sequence[EncodedKey], columns: Sequence[Sequence[Any]]) -> None:
         """Rows were added; ``columns`` are their keys, index by index."""
         if len(keys) > MAX_ROWS:
@@ -131,10 +135,6 @@ class ChangeSet:
             return
         for key, new in zip(keys, zip(*columns) if columns else repeat(())):
             self.record(store, key, None, new)
-
-    def whole(self, store: StoreSpec) -> None:
-        """Any row of the store may have been written."""
-        self._whole |= {store.name}
 
     def everything(self) -> None:
         """Any row of any store may have been written, and the schema changed."""
@@ -214,11 +214,13 @@ def _encode_one(store: StoreSpec, key: EncodedKey, keys: Tuple[Any, ...]) -> byt
     if form is None:
         names = [f"],{_quoted(index.name)}:[" for index in store.indexes]
         form = store.__dict__["_log_form"] = f"{{{_quoted(store.name)}:{{{_quoted(KEY)}:[", names
-    parts = [form[0], _text(key)]
+    parts = [form[0], repr(key) if type(key) is int else _text(key)]
     for name, value in zip(form[1], keys):
         kind = type(value)
         if kind is bytes:
             parts += (name, _quoted(value.decode("latin-1")))  # as _text() does, without a call for it
+        elif kind is int:
+            parts += (name, repr(value))
         elif kind is tuple:
             if value:
                 parts += (name, ",".join(_texts(value)))

@@ -150,7 +150,7 @@ class Writer:
             self.schema.cache[_GENERATORS] = (generators, self._generators)
         if self.effects:
             self.database._hooks.enqueue(self.connection, self.listening, self.effects)
-        if self.changes or self.effects or generators != self._generators_text:
+        if generators != self._generators_text or self.changes or self.effects:
             try:
                 log.append(
                     self._execute,
