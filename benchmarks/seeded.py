@@ -336,7 +336,7 @@ _OUTBOX = (
     Fault(
         "a hook that has succeeded runs again when a later one fails",
         "selfdb/indexie/hooks/delivery.py",
-        "self._settle(outbox_tables.finish, stored, [name], last=place == len(names))",
+        "self._settle(outbox_tables.finish, stored, done, last=place == len(names))",
         "(place < len(names) or self._settle(outbox_tables.finish, stored, names, last=True))",
         ("tests/indexie/test_protections.py::test_c087_who_has_succeeded_is_not_told_again_when_a_later_one_fails",),
     ),

@@ -451,6 +451,12 @@ class _Learnt:
 
 def _load_all() -> None:
     """Import what is otherwise imported when it is first used."""
+    import decimal  # noqa: F401
+    import html  # noqa: F401
+    import uuid  # noqa: F401
+
+    from pydantic import FailFast, TypeAdapter, ValidationError  # noqa: F401
+
     from . import auth, models, realtime  # noqa: F401
     from .core import bulk, unread  # noqa: F401
     from .storage import Storage  # noqa: F401

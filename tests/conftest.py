@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Generator, Iterator, List, NamedTuple, Optional
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests import pace, support
 from tests.servers import postgrest
@@ -38,6 +39,9 @@ def unavailable(reason: str) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(pace, "pace")
+    # How long an example takes says something of the machine; the rest stays as it is, on CI too.
+    settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("any machine")
 
 
 # PostgreSQL
@@ -281,7 +285,7 @@ def _loopback_only() -> Iterator[None]:
         yield
 
 
-LEAK_SECONDS = 5.0
+LEAK_SECONDS = 15.0
 
 
 def _left_over(before: set[int]) -> List[threading.Thread]:

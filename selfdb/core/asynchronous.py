@@ -183,25 +183,24 @@ class _Maker:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
-        self._lock = threading.Lock()
         self._made: Any = None
-        self._given_up = False
+        # Who was first; without a lock, which a forked child might find held by a thread that it does not have.
+        self._first: dict[str, str] = {}
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
-        made = self._function(*arguments, **keywords)
-        with self._lock:
-            if not self._given_up:
-                self._made = made
-                return made
+        made = self._made = self._function(*arguments, **keywords)
+        if self._first.setdefault("came", "made") == "made":
+            return made
+        self._made = None
         with shielded():
             made.close()
         raise CallAbandoned
 
     def give_up(self) -> Any:
         """What is to be closed, if it has been made."""
-        with self._lock:
-            self._given_up = True
-            made, self._made = self._made, None
+        if self._first.setdefault("came", "given up") == "given up":
+            return None
+        made, self._made = self._made, None
         return made
 
 

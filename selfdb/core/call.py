@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextvars import Context, ContextVar
 from typing import Any, TypeVar
 
+from .forks import renew_after_fork
+
 __all__ = [
     "Call",
     "CallAbandoned",
@@ -120,6 +122,18 @@ def current_call() -> Call | None:
     call = _call.get()
     # One that was given up remains so for the threads that it started, though itself it has ended.
     return None if call is None or (call.finished and not call.abandoned) else call
+
+
+class _Present:
+    """The call of a thread that forks."""
+
+    def _renew_in_child(self) -> None:
+        # Who waits for it, and may just have been giving it up, is in the parent.
+        _call.set(None)
+
+
+_present = _Present()
+renew_after_fork(_present)
 
 
 def enter_call(call: Call) -> None:

@@ -16,6 +16,7 @@ from .arguments import whole_number
 from .call import away
 from .clock import Deadline
 from .exchange import MAX_ANSWER
+from .forks import renew_after_fork
 from .marks import inner
 from .request import Request
 from .retry import RetryBudget
@@ -85,8 +86,12 @@ class Download:
         self._interrupted = self._over = False
         self._block: bytes | None = None
         """Fetched, and not handed out so far."""
-        self._turn = threading.RLock()  # a step that was given up may still be on its way out
+        renew_after_fork(self)
+        self._renew_in_child()
         self._begin()
+
+    def _renew_in_child(self) -> None:
+        self._turn = threading.RLock()  # a step that was given up may still be on its way out
 
     def _begin(self) -> None:
         self.done = 0

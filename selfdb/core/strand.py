@@ -7,6 +7,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from .call import serves
+from .forks import renew_after_fork
 from .marks import inner
 
 if TYPE_CHECKING:
@@ -24,12 +25,17 @@ class Strand:
 
     def __init__(self, *, keeps: bool = False) -> None:
         self._keeps = keeps
+        self._closed = False
+        renew_after_fork(self)
+        self._renew_in_child()
+
+    def _renew_in_child(self) -> None:
+        # Neither the thread that may have held the lock is there, nor the one that makes the calls: another is sent.
         self._lock = threading.Lock()
         self._jobs: deque[Job] = deque()
         self._thread: threading.Thread | None = None
         self._begun = False
         self._parked: threading.Lock | None = None
-        self._closed = False
 
     @property
     def closed(self) -> bool:

@@ -16,9 +16,10 @@ from ..exceptions import SelfDBError
 from .database import Indexie
 from .errors import DatabaseCorruptError, DataError, InvalidArgumentError, InvalidTableError, SchemaError
 from .keys import keys
-from .keys.paths import lookup
 from .keys.ranges import Range, complement, contains
 from .keys.values import dump, load_whole
+from .queries.plan import keys_at
+from .schema.specs import EncodedKey
 
 __all__ = ["main"]
 
@@ -200,7 +201,8 @@ def _collection(table: Any, options: argparse.Namespace) -> Any:
         path, operator, value = options.where[0]
         rows = _bounded(table.where(path), operator, _value(value))
         for path, operator, value in options.where[1:]:
-            rows = rows.filter(_meets(path, _ranges(operator, _value(value))))
+            rows = rows.filter(_meets(keys_at(table.schema, path), _ranges(operator, _value(value))))
+        rows = rows.distinct()  # a row with several values at the path is one row all the same
         rows = rows if options.order is None else rows.order_by(options.order)
     else:
         rows = table.to_collection() if options.order is None else table.order_by(options.order)
@@ -247,12 +249,8 @@ def _ranges(operator: str, value: Any) -> Sequence[Range]:
     return [Range(key, None, strict) if operator[0] == ">" else Range(None, key, False, strict)]
 
 
-def _meets(path: str, ranges: Sequence[Range]) -> Callable[[Any], bool]:
-    def meets(row: Any) -> bool:
-        key = keys.encode_or_none(lookup(row, path))
-        return key is not None and contains(ranges, key)
-
-    return meets
+def _meets(keys_of: Callable[[Any], Sequence[EncodedKey]], ranges: Sequence[Range]) -> Callable[[Any], bool]:
+    return lambda row: any(contains(ranges, key) for key in keys_of(row))
 
 
 def _list(operator: str, value: Any, length: Optional[int] = None) -> List[Any]:

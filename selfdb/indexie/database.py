@@ -196,6 +196,7 @@ class Indexie(Services):
         """Version ``number`` (1 or above) of the schema; the same object each time. The order does not matter.
 
         :raises InvalidStateError: when the database is open.
+        :raises InvalidArgumentError: when it is no such number.
         """
         self._declaring()
         if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number < 2**31:
@@ -208,7 +209,10 @@ class Indexie(Services):
 
     @passing(callbacks=("hook",))
     def on_populate(self, hook: Callable[..., Any]) -> Callable[..., Any]:
-        """Have ``hook(tx)`` or ``hook()`` fill a new file, in the transaction that makes it. Usable as a decorator."""
+        """Have ``hook(tx)`` or ``hook()`` fill a new file, in the transaction that makes it. Usable as a decorator.
+
+        Its writes are silent. What it raises comes out of :meth:`open` as it is, and nothing is made then.
+        """
         return _add(self._populate, hook)
 
     @passing(callbacks=("hook",))
@@ -362,7 +366,10 @@ class Indexie(Services):
     def close(self, *, flush_timeout: float = 0.0) -> None:
         """Close it: end its live queries and background threads, roll back its overlays. Harmless when repeated.
 
-        Later operations raise :class:`~selfdb.indexie.DatabaseClosedError`; :meth:`open` opens it again.
+        Later operations raise :class:`~selfdb.indexie.DatabaseClosedError`; :meth:`open` opens it again. A transaction
+        that is under way, here or on another thread, is not waited for and not undone: when its block ends, what it has
+        written is committed, as in IndexedDB. Any further operation of it raises that error, which undoes it unless it
+        is caught.
 
         :param flush_timeout: seconds to wait first for the outbox to be empty.
         :raises InvalidStateError: within a hook of the upgrade that opens it.
@@ -464,6 +471,8 @@ class Indexie(Services):
         """As :meth:`Table.start_transaction`, over several tables.
 
         :param tables: a name, a table, or a list of these.
+        :raises InvalidArgumentError: for another ``conflict``, or what is no table of this database.
+        :raises InvalidTableError: when there is no such table.
         """
         from .overlays.optimistic import OverlayTransaction
 
@@ -501,6 +510,7 @@ class Indexie(Services):
 
         :raises IndexieTimeoutError: when others write or read for all of ``busy_timeout``.
         """
+        self._check_no_upgrade("there is nothing to be cared for yet")
         self._opened()
         maintenance.vacuum(self._connections)
 
@@ -510,6 +520,7 @@ class Indexie(Services):
 
         :raises IndexieTimeoutError: when others write for all of ``busy_timeout``.
         """
+        self._check_no_upgrade("there is nothing to be cared for yet")
         self._opened()
         maintenance.checkpoint(self._connections)
 
@@ -521,10 +532,12 @@ class Indexie(Services):
 
     @blocking
     def export_json(self, file: Union[PathLike, IO[str]]) -> int:
-        """Write all stores as JSON, of one moment.
+        """Write all stores as JSON, as they are committed at one moment. A file of that path is replaced in one step.
 
         :param file: a path, or a file that is open for writing text.
         :returns: how many rows there are.
+        :raises InvalidArgumentError: when it is neither.
+        :raises OSError: when it cannot be written.
         """
         return maintenance.export_json(self, file)
 
@@ -536,6 +549,7 @@ class Indexie(Services):
         :param clear: whether the rows that are there go first; else a row of the same key is replaced.
         :returns: how many rows there were.
         :raises InvalidArgumentError: when the text is something else.
+        :raises OSError: when it cannot be read.
         :raises InvalidTableError: when a store of it is not there.
         :raises ConstraintError: when a row clashes in a unique index with another one; nothing is kept then.
         """

@@ -120,8 +120,13 @@ def _disagreements(snapshot: Snapshot, rows: Rows, spec: StoreSpec) -> Iterator[
 def export_json(database: Indexie, place: Place) -> int:
     """Write everything, of one moment; how many rows."""
     if hasattr(place, "write"):
-        return _export(database, cast("IO[str]", place))
-    path = Path(place)
+        file = cast("IO[str]", place)
+        try:
+            file.write("")
+        except TypeError as error:
+            raise InvalidArgumentError("export_json() takes a path, or a file that is open for writing text") from error
+        return _export(database, file)
+    path = _path(place, "export_json() takes a path, or a file that is open for writing text")
     part = path.with_name(path.name + ".part")
     try:
         with part.open("w", encoding="utf-8") as file:
@@ -130,6 +135,12 @@ def export_json(database: Indexie, place: Place) -> int:
     finally:
         part.unlink(missing_ok=True)
     return count
+
+
+def _path(place: Any, said: str) -> Path:
+    if not isinstance(place, (str, os.PathLike)):
+        raise InvalidArgumentError(f"{said}, not {place!r}")
+    return Path(place)
 
 
 def _export(database: Indexie, file: IO[str]) -> int:
@@ -157,12 +168,13 @@ def _export(database: Indexie, file: IO[str]) -> int:
 
 def import_json(database: Indexie, place: Place, clear: bool) -> int:
     """Read what :func:`export_json` wrote, in one transaction; how many rows."""
+    said = "import_json() takes a path, or a file that is open for reading text"
     try:
-        text = place.read() if hasattr(place, "read") else Path(place).read_text(encoding="utf-8-sig")
+        text = place.read() if hasattr(place, "read") else _path(place, said).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise InvalidArgumentError("the text is no export of a database: it is not UTF-8") from error
     if not isinstance(text, str):
-        raise InvalidArgumentError("import_json() takes a path, or a file that is open for reading text")
+        raise InvalidArgumentError(said)
     stores = _stores_of(text)
     found = [(database._store(name), about) for name, about in stores.items()]
     # Before the transaction: what is wrong with the text is known when nothing has been written yet.

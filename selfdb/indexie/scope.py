@@ -8,9 +8,11 @@ from contextvars import ContextVar
 from typing import Any, Optional, TypeVar
 
 from ..core.call import carry
+from ..core.forks import renew_after_fork
 from ..core.marks import inner
 from ..core.strand import Strand
 from ..core.waits import Waiting, work
+from .blocks import Block
 from .errors import SubTransactionError
 from .ports import Sink, View
 from .schema.specs import StoreSpec
@@ -27,7 +29,7 @@ PASS: Any = object()
 
 
 @inner
-class Scope:
+class Scope(Block):
     """Base of all that a context may be in.
 
     It is bound to the context that entered it: to that thread or task, and to those that begin with a copy of its
@@ -57,7 +59,11 @@ class Scope:
         self.database = database
         self.parent = None
         self.active = False
-        self.lock = threading.RLock()
+        renew_after_fork(self)
+        self._renew_in_child()
+
+    def _renew_in_child(self) -> None:
+        self.lock = threading.RLock()  # another thread of the parent may have held it, in the middle of a call
 
     def enter(self) -> None:
         """From here on calls of this context find it. It does not wait for anything."""

@@ -72,6 +72,14 @@ class Services(Stranded):
             raise self._ended()
         return self._open(None, again=False)
 
+    def _check_no_upgrade(self, what: str) -> None:
+        """Return if the file is open, or may be opened.
+
+        :raises InvalidStateError: in a hook of the upgrade that opens it, whose connection is the only one.
+        """
+        if self._upgrading() is not None:
+            raise InvalidStateError(f"the database is being opened, and this is part of it: {what}")
+
     def _store(self, name: str) -> StoreSpec:
         """The store as the file has it.
 
@@ -120,6 +128,7 @@ class Services(Stranded):
 
     def _unbegun(self) -> Snapshot:
         """A snapshot of the file alone, as it will be when it is begun."""
+        self._check_no_upgrade("read its tables")
         schema = self._opened()
         return Snapshot(self, schema, self._connections)
 

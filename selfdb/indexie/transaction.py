@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, List, NoReturn, Optional, Tuple, TypeVar
 from ..core.marks import blocking, inner, mark_of, passing, set_steps
 from ..core.strand import Strand
 from ..core.waits import Waiting, ask, waiting, work
+from .blocks import ends
 from .errors import (
     AbortError,
     InvalidArgumentError,
@@ -433,6 +434,8 @@ class Transaction(Scope):
         self.leave()
         self.rollback()
 
+    _forgotten = _give_up
+
     @waiting
     def _enter(self) -> Waiting[Self]:
         yield from self._entered()
@@ -449,17 +452,20 @@ class Transaction(Scope):
     @_as_steps_of(_enter)
     def __enter__(self) -> Self:
         try:
+            self._begin_block()
             return self._enter()
         except BaseException:
             self._give_up()
             raise
 
+    @ends
     @_as_steps_of(_exit)
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
             self._exit(kind, error, trace)
+            self._end_block()
         except BaseException:
             self._give_up()
             raise

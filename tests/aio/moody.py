@@ -26,12 +26,12 @@ class Moody:
     """Each number in a request decides what it is told; the answer repeats the number.
 
     :param seed: of all chance.
-    :param forgetful: the part of the requests that finds its access token expired.
+    :param forgetful: the part of the requests that finds its access token expired, which may be changed later.
     """
 
     def __init__(self, seed: int, forgetful: float = 0.0) -> None:
         self._random = random.Random(seed)
-        self._forgetful = forgetful
+        self.forgetful = forgetful
         self._lock = threading.Lock()
         self._generation = 0
         self._expired = False
@@ -62,7 +62,7 @@ class Moody:
 
     def _knows(self, request: Received) -> bool:
         with self._lock:
-            if self._random.random() < self._forgetful:
+            if self._random.random() < self.forgetful:
                 self._expired = True
             return not self._expired and request.header("Authorization") == f"Bearer {self.tokens['access_token']}"
 

@@ -51,6 +51,7 @@ def test_a_thousand_streams_wait_without_a_thread_while_calls_go_on(
         assert set(threading.enumerate()) <= threads
         assert await bounded(asyncio.gather(*(other.auth.count(str(number)) for number in range(50)))) == [*range(50)]
         await bounded(other.close())
+        await until(lambda: not workers())  # those of the calls go when they have heard of it
         assert not any(wait.done() for wait in waits)
         phoenix.insert(TOPIC, 1)
         assert [event.new["id"] for event in await bounded(asyncio.gather(*waits))] == [1] * 1000

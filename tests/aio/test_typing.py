@@ -13,6 +13,8 @@ import sys
 from pathlib import Path
 from typing import List, Set
 
+import pytest
+
 from tests.client.seed_calls import SEED_CALLS
 from tests.conftest import unavailable
 
@@ -40,7 +42,7 @@ def run(command: List[str], **environment: str) -> subprocess.CompletedProcess[s
         capture_output=True,
         text=True,
         check=False,
-        timeout=110,
+        timeout=280,
     )
 
 
@@ -55,6 +57,7 @@ def test_there_is_much_to_refuse() -> None:
     assert len(REFUSED) > 30
 
 
+@pytest.mark.timeout(300)
 def test_mypy_agrees() -> None:
     done = run(["mypy", "--strict"])  # as in the other tests of types, so that what one has read is not read again
     found: Set[str] = set()
@@ -69,6 +72,7 @@ def test_mypy_agrees() -> None:
     assert found == REFUSED, done.stdout + done.stderr
 
 
+@pytest.mark.timeout(300)
 def test_pyright_agrees() -> None:
     if importlib.util.find_spec("pyright") is None:
         unavailable("the package pyright")

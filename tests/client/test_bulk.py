@@ -102,7 +102,7 @@ def test_at_most_as_many_as_allowed_are_under_way(replies: Callable[..., Any], c
         with lock:
             now[0] += 1
             most[0] = max(most[0], now[0])
-        together.wait(10)  # passes only when four are here
+        together.wait(30)  # passes only when four are here
         with lock:
             now[0] -= 1
         return 201, {}, {"id": 1}

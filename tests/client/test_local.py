@@ -12,6 +12,7 @@ import pytest
 
 from selfdb import APIConnectionError, AuthenticationError, ClientClosedError, SelfDB, SelfDBError
 from selfdb.models import UserRole
+from tests.core.kit import wait_until
 from tests.servers.process import ServeProcess
 
 
@@ -27,7 +28,7 @@ def test_a_temporary_server_goes_with_its_client() -> None:
         db.status()
     with SelfDB(url, key, max_retries=0) as late, pytest.raises(APIConnectionError):
         late.status()
-    assert {thread.name for thread in threading.enumerate()} <= before
+    wait_until(lambda: {thread.name for thread in threading.enumerate()} <= before)
 
 
 def test_closing_a_clone_does_not_stop_the_server() -> None:

@@ -94,6 +94,7 @@ def test_what_it_shows(recorded: Recorded) -> None:
     assert repr(answer) == f"<RawResponse 200, {len(answer.content)} bytes>"
 
 
+@pytest.mark.timeout(300)
 def test_types_are_known_statically() -> None:
     """Right uses pass ``mypy --strict``, wrong ones do not: it complains of an ignored error that is none."""
     use = Path(__file__).with_name("typed_use.py")
@@ -103,7 +104,7 @@ def test_types_are_known_statically() -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=110,
+        timeout=280,
     )
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -71,7 +71,7 @@ def test_two_clients_on_one_file_make_one_refresh(replies: Callable[..., Any], c
         if request.path == "/users/token/refresh":
             return pair("second-access", "second-refresh")
         if request.header("Authorization") == "Bearer first-access":
-            refused.wait(10)
+            refused.wait(30)
             return 401, {}, {"detail": "Could not validate credentials"}
         return 200, {}, {"count": 7}
 
@@ -84,7 +84,7 @@ def test_two_clients_on_one_file_make_one_refresh(replies: Callable[..., Any], c
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
     assert counts == [7, 7]
     assert server.lines.count("POST /users/token/refresh") == 1
     assert [db.refresh_token for db in clients] == ["second-refresh"] * 2

@@ -482,7 +482,7 @@ def test_c020_eight_threads_make_one_refresh(replies: Callable[..., Any], connec
             refreshes.append(request.json)
             return pair("second-access", "second-refresh")
         if request.header("Authorization") == "Bearer first-access":
-            refused.wait(10)
+            refused.wait(30)
             return 401, {}, {"detail": "Could not validate credentials"}
         assert request.header("Authorization") == "Bearer second-access"
         return 200, {}, {"count": 7}
@@ -495,7 +495,7 @@ def test_c020_eight_threads_make_one_refresh(replies: Callable[..., Any], connec
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
     assert counts == [7] * 8
     assert refreshes == [{"refresh_token": "first-refresh"}]
     assert (db.access_token, db.refresh_token) == ("second-access", "second-refresh")
@@ -513,7 +513,7 @@ def test_c020_on_the_embedded_server(
     roles: List[UserRole] = []
 
     def ask() -> None:
-        start.wait(10)
+        start.wait(30)
         roles.append(db.auth.me().role)
 
     threads = [threading.Thread(target=ask) for _ in range(8)]

@@ -83,8 +83,8 @@ class Background:
         return self._outcome.get("error", self._outcome.get("value"))
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + BOUND
+def wait_until(condition: Callable[[], bool], bound: float = BOUND) -> None:
+    end = time.monotonic() + bound
     while not condition():
         assert time.monotonic() < end, "what was waited for did not happen"
         time.sleep(0.001)

@@ -99,18 +99,18 @@ class Owner:
 
 
 class Naps(Clock):
-    """Waits pass at once; ``naps`` has the seconds that were waited in a row, between two looks at ``cut``."""
+    """Waits pass at once, and no time but theirs passes; ``naps`` has the seconds of each."""
 
     def __init__(self) -> None:
         self.naps: List[float] = []
-        self._skipped = 0.0
+        self._now = super().monotonic()
 
     def monotonic(self) -> float:
-        return super().monotonic() + self._skipped
+        return self._now
 
     def wait(self, event: Flag, seconds: float) -> bool:
         self.naps.append(seconds)
-        self._skipped += seconds
+        self._now += seconds
         return event.is_set()
 
 

@@ -22,7 +22,7 @@ from selfdb.exceptions import (
     RedirectError,
     SelfDBError,
 )
-from tests.core.calls import ACCESS, POST, REFRESH, reveals_nothing, sent_headers
+from tests.core.calls import ACCESS, POST, REFRESH, HeldClock, reveals_nothing, sent_headers
 from tests.servers.process import free_port
 from tests.servers.replies import ReplyServer
 from tests.servers.scripted import ScriptedServer, close, read, reply
@@ -193,12 +193,12 @@ def test_a_token_that_is_about_to_end_is_renewed_before_such_a_body(
     renewed: bool,
     replies: Callable[..., ReplyServer],
     connect: Callable[..., Transport],
-    skipping: Any,
 ) -> None:
-    access = _jwt(skipping.time() + left)
+    clock = HeldClock()
+    access = _jwt(clock.time() + left)
     server = replies([(201, {}, {}), (201, {}, {})])
     renewer = Renewer()
-    transport = connect(server, renewer=renewer, tokens=Tokens(access, REFRESH))
+    transport = connect(server, renewer=renewer, tokens=Tokens(access, REFRESH), clock=clock)
     transport.exchange(sending(b"again"))
     assert renewer.asked == [], "a body that can be sent again needs no such care"
     transport.exchange(sending(once(b"x")))

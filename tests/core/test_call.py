@@ -25,7 +25,7 @@ from selfdb.core.call import (
     serves,
     shielded,
 )
-from tests.core.kit import BOUND, Background, wait_until
+from tests.core.kit import BOUND, Background, in_forked_child, wait_until
 
 
 def within(function: Any) -> Any:
@@ -209,3 +209,19 @@ def test_whether_a_loop_runs_here(monkeypatch: pytest.MonkeyPatch) -> None:
     assert asyncio.run(main())
     monkeypatch.delitem(sys.modules, "asyncio")
     assert not on_a_loop()
+
+
+def test_a_child_is_in_no_call() -> None:
+    """The one that forks may be given up by another thread in that moment, which then holds its lock."""
+    call = Call()
+
+    def waits_in_child() -> bytes:
+        with interruptible(lambda: None), away():
+            return b"none" if current_call() is None else b"its parent's"
+
+    def forks() -> bytes:
+        enter_call(call)
+        with call._lock:
+            return in_forked_child(waits_in_child)
+
+    assert within(forks) == b"none"

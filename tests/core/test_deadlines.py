@@ -289,7 +289,7 @@ def test_no_time_for_the_wait_before_the_next_attempt(
 ) -> None:
     server = scripted(default=[read(), lambda peer: peer.close()])
     with pytest.raises(APIConnectionError, match="lost before the answer") as caught:
-        connect(server, deadline=0.2).exchange(GET)
+        connect(server, deadline=20, random=lambda: 100.0).exchange(GET)
     assert caught.value.attempts == 1
     assert skipping.naps == [], "a wait that does not fit is not begun"
 

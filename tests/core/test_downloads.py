@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import threading
 import time
 from pathlib import Path
 from typing import Any, List, Optional, Tuple
@@ -24,7 +25,7 @@ from selfdb.exceptions import (
     SelfDBError,
 )
 from tests.core.downloading import ALL, CONTENT, FORWARD_ONLY, OTHER, REWINDABLE, Object, Scripted, fetch
-from tests.core.kit import transport_to
+from tests.core.kit import BOUND, Background, in_forked_child, transport_to
 from tests.servers.scripted import Peer, Received, answer
 
 # Undisturbed
@@ -514,3 +515,23 @@ def test_a_block_that_came_after_its_step_was_given_up_is_the_next(scripted: Scr
         download._fetch()  # by the step that was given up, on its way out
         download._fetch()  # by the one that waited for it
         assert b"".join(download) == CONTENT
+
+
+def test_a_child_does_not_wait_for_the_step_of_a_thread_that_it_does_not_have(scripted: Scripted) -> None:
+    server = scripted(Object())
+    with transport_to(server.url) as transport, fetch(transport) as blocks:
+        held, go = threading.Event(), threading.Event()
+
+        def step() -> None:
+            with blocks._turn:
+                held.set()
+                go.wait(BOUND)
+
+        stepping = Background(step)
+        assert held.wait(BOUND)
+        try:
+            assert in_forked_child(lambda: b"free" if blocks._turn.acquire(timeout=1) else b"held") == b"free"
+        finally:
+            go.set()
+        assert stepping.result() is None
+        assert b"".join(blocks) == CONTENT

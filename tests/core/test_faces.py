@@ -164,7 +164,9 @@ def test_an_entry_that_is_cancelled_undoes_what_it_may_have_done() -> None:
         block.may_open.set()
         with pytest.raises(asyncio.CancelledError):
             await entering
-        assert sorted(db.log) == ["open", "undone"]  # two threads, where nothing says that they are one
+        while len(db.log) < 2:  # two threads, where nothing says that they are one
+            await asyncio.sleep(0.001)
+        assert sorted(db.log) == ["open", "undone"]
         await db.close()
 
     run(main())

@@ -20,6 +20,7 @@ from selfdb.core.transport import Transport
 from tests.conftest import Tls
 from tests.core.calls import GET
 from tests.core.kit import in_forked_child
+from tests.core.renewal import Kept, locks, locks_of
 from tests.servers.replies import ReplyServer
 
 ROOT = Path(__file__).parents[2]
@@ -215,3 +216,46 @@ def test_only_a_process_of_several_threads_loads_before_it_forks(monkeypatch: py
         monkeypatch.setattr(forks.threading, "active_count", lambda count=count: count)
         forks._before()
         assert len(loaded) == count - 1
+
+
+NOT_BY_THEMSELVES = {
+    "core/call.py Call._lock": "a child is in no call: nobody there waits for one",
+    "core/http.py ClientAdapter._context_lock": "a child makes another session, and it an adapter",
+    "core/places.py Places._lock": "a child has no executor before it makes one, and it its places",
+    "core/turns.py Turns._lock": "who keeps one makes another, which is looked for here too",
+    "realtime/waiting.py Turn._lock": "who keeps one makes another, which is looked for here too",
+    "indexie/hooks/delivery.py Delivery._lock": "the outbox makes another delivery",
+}
+
+
+def test_every_lock_that_is_kept_is_another_one_in_a_child() -> None:
+    kept = list(locks())
+    assert len(kept) > 30, "they are not found any more"
+    assert sorted(each.name for each in kept if not each.renewed) == sorted(NOT_BY_THEMSELVES)
+
+
+def test_a_lock_that_is_forgotten_is_found() -> None:
+    source = """
+import threading
+_gate = threading.RLock()
+_other = threading.Lock()
+def _in_child():
+    global _gate
+    _gate = threading.RLock()
+class Thing:
+    def __init__(self):
+        self.kept: object = threading.Lock()
+        self.forgotten = threading.Condition()
+        local = threading.Event()
+    def _renew_in_child(self):
+        self._more()
+    def _more(self):
+        self.kept = None
+        self._renew_in_child()
+"""
+    assert list(locks_of("a.py", source)) == [
+        Kept("a.py _gate", True),
+        Kept("a.py _other", False),
+        Kept("a.py Thing.forgotten", False),
+        Kept("a.py Thing.kept", True),
+    ]

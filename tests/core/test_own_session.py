@@ -150,11 +150,12 @@ def test_its_failures_are_ours(
     fault: str, theirs: requests.Session, scripted: Callable[..., ScriptedServer], connect: Callable[..., Transport]
 ) -> None:
     server = scripted(default=FAULTS[fault])
-    transport = connect(server, session=theirs, timeout=(5, 0.2))
+    transport = connect(server, session=theirs, timeout=(5, 0.2 if fault == "never" else 15))
     with pytest.raises(APIConnectionError) as caught:
         transport.exchange(POST)
     error = caught.value
     assert isinstance(error, APITimeoutError) is (fault == "never")
+    server.wait_for(requests=1)
     assert len(server.requests) == 1, "a write is never sent twice"
     assert error.may_have_been_applied is True
     assert error.__cause__ is not None

@@ -14,7 +14,7 @@ from selfdb.core.call import current_call
 from selfdb.core.executor import PLACES, Executor, Job
 from selfdb.core.marks import blocking
 from selfdb.core.strand import Strand, Stranded
-from tests.core.kit import BOUND, wait_until
+from tests.core.kit import BOUND, in_forked_child, wait_until
 
 
 class Client(Stranded):
@@ -261,5 +261,36 @@ def test_a_call_that_is_given_up_before_its_turn_is_not_made() -> None:
         assert made == []
         strand.close()
         await db.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize("state", ["never used", "between two calls", "closed"])
+def test_a_child_that_was_forked_while_a_call_was_being_queued_goes_on(state: str) -> None:
+    strand = Strand(keeps=True)
+
+    async def use() -> List[str]:
+        executor = Executor(asyncio.get_running_loop())
+        names = [await executor.submit(lambda: threading.current_thread().name, (), {}, strand).future for _ in "ab"]
+        executor.close()
+        return names
+
+    async def main() -> None:
+        executor = Executor(asyncio.get_running_loop())
+        if state != "never used":
+            await executor.submit(len, ("a",), {}, strand).future
+            wait_until(lambda: strand._parked is not None)
+        if state == "closed":
+            strand.close()
+
+        def child() -> bytes:
+            asyncio.events._set_running_loop(None)
+            return b" ".join(name.encode() for name in asyncio.run(use()))
+
+        with strand._lock:
+            assert in_forked_child(child) == b"selfdb-aio selfdb-aio"
+        assert strand.closed == (state == "closed")
+        strand.close()
+        executor.close()
 
     run(main())

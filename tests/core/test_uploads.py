@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import contextlib
 import gc
 import io
 import os
@@ -331,16 +332,25 @@ def test_a_file_of_the_callers_is_never_closed() -> None:
     assert next(generator) == b"b"
 
 
+def open_below(folder: Path) -> int:
+    """How many files of ``folder`` this process has open, those that have no name any more among them."""
+    count = 0
+    for each in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # closed since: the listing's own, or one of another thread
+            count += os.readlink(f"/proc/self/fd/{each}").startswith(os.fspath(folder))
+    return count
+
+
 def test_a_file_that_was_opened_here_is_closed_here(tmp_path: Path) -> None:
     path = tmp_path / "source"
     path.write_bytes(CONTENT)
     upload = Upload(path)
-    before = len(os.listdir("/proc/self/fd"))
+    assert open_below(tmp_path) == 0
     reader = upload.open()
-    assert len(os.listdir("/proc/self/fd")) == before + 1
+    assert open_below(tmp_path) == 1
     reader.read(10)
     reader.close()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert open_below(tmp_path) == 0
 
 
 # Progress
@@ -374,37 +384,41 @@ def test_what_progress_raises_is_the_callers_own() -> None:
 
 
 @pytest.mark.parametrize("size", [0, 5, SPOOL_IN_MEMORY, SPOOL_IN_MEMORY + 1, 3 * SPOOL_IN_MEMORY + 7])
-def test_a_spooled_body_can_be_sent_more_than_once(size: int) -> None:
+def test_a_spooled_body_can_be_sent_more_than_once(size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", os.fspath(tmp_path))
     content = os.urandom(size)
     steps: List[Tuple[int, Optional[int]]] = []
-    before = len(os.listdir("/proc/self/fd"))
     upload = Upload(
         (content[at : at + 65_000] for at in range(0, size, 65_000)), lambda done, total: steps.append((done, total))
     )
     spooled = upload.spooled()
     assert (spooled.length, spooled.replayable) == (size, True)
     assert steps == [], "nothing has been sent yet"
-    on_disk = len(os.listdir("/proc/self/fd")) - before
-    assert on_disk == (1 if size > SPOOL_IN_MEMORY else 0)
+    assert open_below(tmp_path) == (1 if size > SPOOL_IN_MEMORY else 0)
     assert drained(spooled, 100_000) == content
     assert drained(spooled, 100_000) == content
     assert steps[-1:] == ([(size, size)] if size else [])
     del spooled
     gc.collect()
-    assert len(os.listdir("/proc/self/fd")) == before, "the copy goes with its body"
+    assert open_below(tmp_path) == 0, "the copy goes with its body"
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError(), KeyboardInterrupt()], ids=repr)
-def test_a_source_that_fails_while_it_is_spooled_leaves_nothing(error: BaseException) -> None:
+def test_a_source_that_fails_while_it_is_spooled_leaves_nothing(
+    error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", os.fspath(tmp_path))
+    spooled: List[int] = []
+
     def source() -> Iterator[bytes]:
         yield bytes(SPOOL_IN_MEMORY + 1)
+        spooled.append(open_below(tmp_path))
         raise error
 
-    before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(type(error)):
         Upload(source()).spooled()
     gc.collect()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert (spooled, open_below(tmp_path)) == ([1], 0)
 
 
 def test_a_spooled_file_of_the_callers_is_read_from_where_it_stands() -> None:

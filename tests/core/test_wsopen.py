@@ -245,9 +245,9 @@ def test_the_next_address_is_tried(
 )
 def test_c109_a_handshake_has_one_time_limit(scripted: Callable[..., ScriptedServer], script: Any) -> None:
     began = time.monotonic()
-    error = failure(address_of(scripted(script)), timeout=0.3)
+    error = failure(address_of(scripted(script)), timeout=1.0)
     assert type(error) is APITimeoutError
-    assert time.monotonic() - began < 0.3 * SLACK
+    assert time.monotonic() - began < 1.0 * SLACK
 
 
 def test_no_time_at_all(scripted: Callable[..., ScriptedServer]) -> None:

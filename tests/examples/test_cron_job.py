@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import stat
-import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Callable, List
@@ -12,6 +10,7 @@ from typing import Any, Callable, List
 import pytest
 
 from tests.examples.conftest import SECONDS, Reader
+from tests.servers.scripted import ScriptedServer
 from tests.support import ADMIN_EMAIL, ADMIN_PASSWORD
 
 JOB = "cron_job.py"
@@ -52,23 +51,13 @@ def test_a_session_that_was_ended_is_begun_anew(reader: Reader) -> None:
     assert len(closed_days(reader)) == 1
 
 
-def wait_until_locked(lock: Path) -> None:
-    end = time.monotonic() + SECONDS
-    while time.monotonic() < end:
-        if lock.exists():
-            with lock.open("w") as file:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    return
-        time.sleep(0.01)
-    raise AssertionError("the job never took its lock")
-
-
-def test_two_never_overlap_and_a_killed_one_blocks_nobody(reader: Reader, nowhere: str) -> None:
-    with reader.start(JOB, SELFDB_URL=nowhere) as waiting:  # for a server, half a minute long
+def test_two_never_overlap_and_a_killed_one_blocks_nobody(
+    reader: Reader, scripted: Callable[..., ScriptedServer]
+) -> None:
+    silent = scripted(default=lambda peer: peer.stall())
+    with reader.start(JOB, SELFDB_URL=silent.url) as waiting:  # for a server, half a minute long
         try:
-            wait_until_locked(reader.home / ".selfdb-nightly" / "lock")
+            silent.wait_for(connections=1, timeout=SECONDS)  # it has taken its lock before
             done = reader.run(JOB)
             assert (done.returncode, done.stderr) == (75, "nightly: the last run is still at work\n")
             assert waiting.poll() is None

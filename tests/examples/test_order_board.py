@@ -19,6 +19,7 @@ from tests.support import ADMIN_EMAIL, ADMIN_PASSWORD, Http
 
 BOARD = "order_board.py"
 SECONDS = 30.0
+LONG_ENOUGH = 4  # seconds to join and to show what is there
 
 
 class Board:
@@ -104,7 +105,7 @@ def test_it_ends_after_the_seconds_that_it_was_given(
     reader: Reader, db: SelfDB, table: Any, start: Callable[..., Board]
 ) -> None:
     db.tables.data.insert(table.id, {"state": "new"})
-    board = start(reader, table.name, "--for", 1)
+    board = start(reader, table.name, "--for", LONG_ENOUGH)
     assert board.wait() == 0
     assert board.shown.lines == ["1 new"]
 
@@ -115,7 +116,7 @@ def test_it_is_drawn_in_place_on_a_terminal(reader: Reader, db: SelfDB, table: A
     ours, theirs = pty.openpty()
     try:
         with subprocess.Popen(
-            [sys.executable, str(ROOT / "examples" / BOARD), table.name, "--for", "1"],
+            [sys.executable, str(ROOT / "examples" / BOARD), table.name, "--for", str(LONG_ENOUGH)],
             env=reader.variables,
             stdin=subprocess.DEVNULL,
             stdout=theirs,

@@ -117,6 +117,59 @@ def test_g09_eight_children_and_their_parent_use_one_client(
     )
 
 
+LATER = """
+import sys, threading
+from selfdb import SelfDB, SelfDBError
+from selfdb.core import forks
+
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+forks._before()
+loaded = set(sys.modules)
+
+def calls(db):
+    yield db.auth.me
+    yield db.auth.refresh
+    yield db.tables.list
+    yield lambda: db.tables.get("a page")
+    yield lambda: db.tables.data.query("t").execute()
+    yield lambda: db.tables.data.insert("t", {"a": 1.5}, idempotency_key="k")
+    yield lambda: db.with_options(idempotent_writes=True).tables.data.insert("t", {"a": 1})
+    yield lambda: db.tables.data.insert_many("t", [{"a": 1}, {"a": 2}])
+    yield lambda: db.storage.files.upload("b", "f", iter([b"a"]))
+    yield lambda: db.storage.files.download("b", "f")
+    yield lambda: db.realtime.connect(timeout=5)
+    yield db.status
+
+with SelfDB(max_retries=0) as db:
+    db.access_token, db.refresh_token = "access-0", "refresh-0"
+    for call in calls(db):
+        try:
+            call()
+        except SelfDBError:
+            pass
+print(sorted(set(sys.modules) - loaded), flush=True)
+"""
+
+
+def test_g09_what_is_loaded_before_a_fork_is_all_that_calls_import(replies: Callable[..., ReplyServer]) -> None:
+    """What a thread imports at the moment of a fork is never imported in the child, which waits for it."""
+    table = {"id": "t", "name": "t", "table_schema": {}, "public": True, "owner_id": "u", "row_count": 0}
+    table.update(realtime_enabled=False, created_at="2025-01-01T00:00:00Z", updated_at="2025-01-01T00:00:00Z")
+
+    def answer(request: Request) -> Any:
+        if request.path == "/users/token/refresh":
+            return echo(request)
+        if request.path in ("/tables/", "/users/me"):
+            return 200, {}, [table] if request.path == "/tables/" else {"id": "1", "email": "e"}
+        return 404, {}, "<html><head><title>Not Found &amp; gone</title></head></html>"
+
+    server = replies(answer)
+    with program(LATER, flags=(), SELFDB_URL=server.url, SELFDB_API_KEY="key") as running:
+        running.expect("[]")
+        assert (running.wait(), running.errors) == (0, "")
+    assert len(server.lines) > 10
+
+
 HELD = """
 import faulthandler, gc, os, signal, sys, threading, warnings
 faulthandler.register(signal.SIGALRM, chain=True)  # a child that hangs says where, and is killed

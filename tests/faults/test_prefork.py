@@ -63,7 +63,7 @@ def test_g09_gunicorn_with_a_client_from_before_the_fork(server: Any, http: Http
 
     with contextlib.closing(running):
         try:
-            wait_until(answers)
+            wait_until(answers, BOUND)  # it imports, signs in and forks
             assert in_threads(4, ask, BOUND) == [[]] * 4
             before = set(processes)
             processes.clear()
@@ -73,7 +73,7 @@ def test_g09_gunicorn_with_a_client_from_before_the_fork(server: Any, http: Http
                 said = requests.get(url, params={"word": unique()}, timeout=30).json()
                 return said["process"] not in before
 
-            wait_until(renewed)
+            wait_until(renewed, BOUND)
             assert in_threads(4, ask, BOUND) == [[]] * 4
         finally:
             running.process.terminate()

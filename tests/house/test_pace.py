@@ -18,11 +18,13 @@ from tests.pace import Watchdog
 ROOT = Path(__file__).parents[2]
 
 HANGS = """
+import pytest
 import threading
 
 def test_in_time():
     pass
 
+@pytest.mark.timeout(0.2)
 def test_where_it_hangs():
     threading.Event().wait(60)
 """
@@ -31,7 +33,7 @@ def test_where_it_hangs():
 def test_a_test_that_hangs_ends_the_run_and_shows_where(tmp_path: Path) -> None:
     (tmp_path / "conftest.py").write_text("from tests.pace import *\n")
     (tmp_path / "test_hangs.py").write_text(HANGS)
-    command = [sys.executable, "-m", "pytest", "-p", "pytest_timeout", "-p", "no:cacheprovider", "--timeout", "0.2"]
+    command = [sys.executable, "-m", "pytest", "-p", "pytest_timeout", "-p", "no:cacheprovider", "--timeout", "50"]
     command += ["--timeout-method", "thread", "--rootdir", str(tmp_path), str(tmp_path)]
     done = subprocess.run(
         command,

@@ -46,7 +46,8 @@ class SeedCall(NamedTuple):
     :ivar check: whether the result is right, given the result, all users then, and what else is at hand.
     :ivar scene: where it stands: ``alone``, in an ``upgrade`` hook, in the function of a ``transaction``, in the block
         of an ``optimistic`` or a ``standard`` one; ``declaring`` before the database is opened, ``live`` within the
-        function of a live query.
+        function of a live query, ``block`` at the head of a block that writes and is left without a commit, ``hooked``
+        beside hooks for everything, ``local_first`` and ``network_first`` beside one for new rows.
     :ivar before: calls of the scene that come first.
     :ivar rows: users that there are.
     :ivar awaited: whether the specification writes an ``await``.
@@ -228,14 +229,18 @@ OTHER_CALLS: List[SeedCall] = [
     SeedCall(
         "version and stores",
         lambda db, given: db.version(1).stores(STORES_1),
-        lambda result, users, given: type(result).__name__ == "Version",
+        lambda result, users, given: type(result).__name__ == "Version" and set(given.stores) == set(STORES_1),
         scene="declaring",
         awaited=False,
     ),
     SeedCall(
         "upgrade",
-        lambda db, given: db.version(2).stores(STORES_2).upgrade(given.fn()),
-        lambda result, users, given: type(result).__name__ == "Version",
+        lambda db, given: db.version(2).stores(STORES_2).upgrade(lambda txn: given.note((txn.mode, txn.active))),
+        lambda result, users, given: (
+            type(result).__name__ == "Version"
+            and given.notes == [("rw", True)]
+            and set(given.stores) == {*STORES_1, *STORES_2}
+        ),
         scene="declaring",
         awaited=False,
     ),
@@ -296,6 +301,40 @@ OTHER_CALLS: List[SeedCall] = [
         "Strategy.NETWORK_FIRST",
         lambda db, given: given.strategy(db, Strategy.NETWORK_FIRST),
         lambda result, users, given: result is Strategy.NETWORK_FIRST,
+        awaited=False,
+    ),
+    SeedCall(
+        "Strategy.LOCAL_FIRST: the row, then the hook",
+        lambda db, given: db.users.add(NEW),
+        lambda result, users, given: (
+            result == 4 and given.notes == [("rows when the hook ran", 4)] and users == [*ROWS, {"id": 4, **NEW}]
+        ),
+        scene="local_first",
+    ),
+    SeedCall(
+        "Strategy.NETWORK_FIRST: the hook, then the row",
+        lambda db, given: db.users.add(NEW),
+        lambda result, users, given: (
+            result == 4 and given.notes == [("rows when the hook ran", 3)] and users == [*ROWS, {"id": 4, **NEW}]
+        ),
+        scene="network_first",
+    ),
+    SeedCall(
+        "start_transaction(optimistic=True)",
+        lambda db, given: db.users.start_transaction(optimistic=True),
+        lambda result, users, given: (
+            result is True and given.notes == [("shown before the commit", 4)] and users == ROWS
+        ),
+        scene="block",
+        awaited=False,
+    ),
+    SeedCall(
+        "start_transaction(optimistic=False)",
+        lambda db, given: db.users.start_transaction(optimistic=False),
+        lambda result, users, given: (
+            result is False and given.notes == [("shown before the commit", 3)] and users == ROWS
+        ),
+        scene="block",
         awaited=False,
     ),
 ]

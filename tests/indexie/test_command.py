@@ -242,3 +242,30 @@ def test_what_is_closed_is_one_file(file: Path, tmp_path: Path) -> None:
     copy.write_bytes(file.read_bytes())
     with Indexie(copy) as db:
         assert db.users.count() == 4
+
+
+@pytest.mark.parametrize(
+    ("conditions", "expected"),
+    [
+        ([("tags", "=", "a"), ("age", ">", "18")], [1, 4]),
+        ([("tags", "in", '["a", "b"]'), ("age", ">", "18")], [1, 3, 4]),
+        ([("tags", "!=", "a"), ("age", ">", "18")], [1, 3]),
+        ([(":id", ">", "1"), ("age", ">", "0"), ("tags", "^=", "b")], [3]),
+        ([("[last+first]", "=", '["D", "Ben"]'), ("age", "<", "18")], [2]),
+        ([("email", "^=", "b"), (":id", "=", "3")], [3]),
+    ],
+)
+def test_conditions_mean_the_same_in_any_order(
+    run: Run, file: Path, conditions: List[Tuple[str, str, str]], expected: List[int]
+) -> None:
+    for some in (conditions, conditions[::-1]):
+        words = [word for condition in some for word in ("--where", *condition)]
+        assert sorted(run("query", file, "users", "--keys", *words)[1]) == [str(key) for key in expected]
+        assert run("query", file, "users", "--count", *words)[1] == [str(len(expected))]
+
+
+def test_a_key_that_rows_do_not_hold_cannot_be_tested_on_them(run: Run, file: Path) -> None:
+    assert run("query", file, "settings", "--keys", "--where", ":id", "=", "look")[1] == ['"look"']
+    status, lines, said = run("query", file, "settings", "--where", ":id", "=", "look", "--where", ":id", "!=", "7")
+    assert (status, lines) == (2, [])
+    assert "do not hold their keys" in said

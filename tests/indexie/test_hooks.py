@@ -179,54 +179,6 @@ def test_c092_a_silent_write_is_no_network_call(db: Any) -> None:
     assert db.users.count() == 1
 
 
-# Case 93: silent writes
-
-
-def test_c093_silent_tells_live_queries_and_nobody_else(db: Any) -> None:
-    calls, background = Calls(), Calls()
-    db.users.hook.on_add(calls, name="push")
-    db.users.hook.on_add(background, durable=False)
-    with use_live_query(lambda: db.users.count()) as query:
-        db.users.add({"name": "Ann"}, silent=True)
-        assert query.wait_for_change(10)
-        assert query.value == 1
-    assert db.outbox.entries() == []
-    db.users.add({"name": "Bob"})  # whoever is told is told in order: had the first one been told, it would be here
-    background.wait(1)
-    calls.wait(1)
-    assert told(calls, "key") == told(background, "key") == [(2,)]
-
-
-def test_c093_silent_is_nobody_s_business_with_network_first_either(db: Any) -> None:
-    calls = Calls()
-    db.users.hook.on_add(calls, name="push")
-    db.users.strategy = Strategy.NETWORK_FIRST
-    db.users.add({"name": "Ann"}, silent=True)
-    assert db.users.count() == 1
-    assert calls.values == []
-
-
-@pytest.mark.parametrize("said, entries", [(None, 0), (False, 1), (True, 0)], ids=["unsaid", "loud", "silent"])
-def test_c093_writes_inside_a_hook_are_silent_unless_they_say_otherwise(db: Any, said: Any, entries: int) -> None:
-    done = Calls()
-
-    @db.users.hook.on_update(name="writes")
-    def writes(payload: Dict[str, Any]) -> None:
-        db.users.add({"name": "by the hook"}, **({} if said is None else {"silent": said}))
-        done(payload)
-
-    db.users.hook.on_add(lambda payload: None, name="told", durable=False)
-    added = Calls()
-    db.users.hook.on_add(added, durable=False)
-    key = db.users.add({"name": "Ann"}, silent=True)
-    db.users.update(key, {"name": "Bob"})
-    done.wait(1)
-    assert db.outbox.flush(10)
-    db.users.add({"name": "last"})
-    added.wait(entries + 1)
-    assert [payload["item"]["name"] for payload in added.values] == ["by the hook"] * entries + ["last"]
-
-
 # Case 99: coroutine functions
 
 
@@ -258,6 +210,43 @@ def test_c099_one_that_fails_is_tried_again(db: Any) -> None:
     db.users.add({"name": "Ann"})
     assert seen.wait(3) == [1, 2, 3]
     assert db.outbox.flush(10)
+
+
+@pytest.mark.parametrize("strategy", list(Strategy))
+def test_c099_what_it_gives_is_ignored(db: Any, strategy: Strategy) -> None:
+    calls = Calls()
+
+    @db.users.hook.on_add(name="gives")
+    async def gives(payload: Dict[str, Any]) -> Dict[str, Any]:
+        await asyncio.sleep(0)
+        calls(payload)
+        return {"name": "given", "id": 99}
+
+    db.users.strategy = strategy
+    assert db.users.add({"name": "Ann"}) == 1
+    assert db.outbox.flush(10)
+    assert len(calls.values) == 1
+    assert db.users.to_array() == [{"name": "Ann", "id": 1}]
+
+
+def test_what_a_hook_in_the_background_changes_in_its_payload_changes_nothing_else(db: Any) -> None:
+    seen = Calls()
+
+    def edits(payload: Dict[str, Any]) -> None:
+        seen(dict(payload["item"]))
+        payload["item"]["name"] = "changed"
+        payload["item"]["id"] = 99
+        payload["operation_id"] = "another"
+        if payload["attempt"] < 2:
+            raise OSError("once more")
+
+    db.users.hook.on_add(edits, name="first")
+    db.users.hook.on_add(edits, name="second")
+    db.users.add({"name": "Ann"})
+    assert db.outbox.flush(10)
+    assert seen.values == [{"name": "Ann", "id": 1}] * len(seen.values)
+    assert len(seen.values) > 2
+    assert db.users.to_array() == [{"name": "Ann", "id": 1}]
 
 
 @pytest.mark.parametrize("where", ["thread", "loop"])

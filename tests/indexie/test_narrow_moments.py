@@ -19,7 +19,7 @@ from selfdb.indexie.errors import (
 from selfdb.indexie.file import connections as connections_module
 from selfdb.indexie.file.log import ChangeSet
 from selfdb.indexie.file.writer import Writer
-from selfdb.indexie.live.live import use_live_query
+from selfdb.indexie.live.live import LiveQuery, use_live_query
 from selfdb.indexie.timing import Timing
 
 from .kit import SOON, Calls, wait_until
@@ -411,3 +411,91 @@ def test_c094_changes_of_overlays_that_are_told_in_another_order_are_all_taken_i
     assert len(seen) == 2
     assert seen[0] == seen[1]
     assert feed._epoch == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.parametrize("begin", ["transaction", "overlay"])
+def test_c072_a_fork_while_another_thread_of_a_transaction_is_in_a_call(db: Any, begin: str) -> None:
+    """The child has its context. It cannot use the transaction, and has no overlay; it must not wait for either."""
+    held, release = threading.Event(), threading.Event()
+
+    def in_child() -> None:
+        if begin == "overlay":
+            db.users.add({"name": "child"})
+            return
+        with pytest.raises(DatabaseClosedError):
+            db.users.add({"name": "child"})
+
+    def hold(scope: Any) -> None:
+        with scope.lock:
+            held.set()
+            release.wait(SOON)
+
+    with db.transaction("rw", "users") if begin == "transaction" else db.users.start_transaction() as tx:
+        thread = begun(lambda: hold(tx))
+        assert held.wait(SOON)
+        try:
+            assert in_a_child(in_child)
+        finally:
+            release.set()
+            thread.join(SOON)
+        db.users.add({"name": "parent"})
+        if begin == "overlay":
+            tx.commit()
+    there = [row["name"] for row in db.users.to_array()]
+    assert there == (["parent"] if begin == "transaction" else ["child", "parent"]), "a child has no overlay"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_c072_a_fork_within_a_function_that_is_called_for_each_row(db: Any) -> None:
+    """The thread that forks is in the middle of a read, with the transaction's lock: in the child it goes on."""
+    db.users.add({"name": "Ann"})
+    ended: List[bool] = []
+
+    def forks(row: Any) -> bool:
+        if not ended:
+            ended.append(in_a_child(lambda: db.users.start_transaction().rollback()))
+        return True
+
+    with db.transaction("rw", "users") as tx:
+        with tx.lock:
+            assert db.users.filter(forks).count() == 1
+        assert db.users.count() == 1
+    assert ended == [True]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_c072_a_fork_while_rows_are_read_ahead_for_an_event_loop(db: Any) -> None:
+    rows = iter(db.users.to_collection())
+    with rows._reading:
+        assert in_a_child(rows._read_ahead)
+
+
+def test_c072_a_fork_while_another_thread_makes_a_connection(db: Any) -> None:
+    """What it takes down is not changed under it, which would leave the file open in the child."""
+    connections = db._connections
+    db.users.add({})
+    with connections._lock:
+        forking = begun(lambda: (connections._prepare_fork(), connections._after_fork()))
+        forking.join(0.1)
+        assert forking.is_alive()
+    forking.join(SOON)
+    assert db.users.count() == 1
+
+
+def test_c085_a_close_that_comes_before_the_feed_knows_of_the_query_leaves_nothing_behind(db: Any) -> None:
+    query: LiveQuery[Any] = LiveQuery(lambda: db.users.count())
+    watch = query._watch
+    begin = watch._begin
+
+    def begin_too_late(database: Any) -> None:
+        query.close()
+        begin(database)
+
+    watch._begin = begin_too_late  # type: ignore[method-assign]
+    with pytest.raises(DatabaseClosedError):
+        query.ready()
+    assert not db._feed.listening

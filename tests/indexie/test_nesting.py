@@ -202,14 +202,20 @@ PLAIN: Dict[str, Callable[[Any], Any]] = {
     "on_dead": lambda db: db.outbox.on_dead(_coroutine),
     "subscribe": lambda db: use(db).subscribe(_coroutine),
     "on_error": lambda db: use(db).subscribe(print, on_error=_coroutine, immediate=False),
+    "use_live_query": lambda db: use_function(_coroutine),
+    "use_live_query, returned": lambda db: use_function(lambda: (db.users.count(), _coroutine())[1]),
     "wait_until": lambda db: use(db).wait_until(_coroutine, 5),
 }
 
 
-def use(db: Any) -> Any:
+def use_function(function: Callable[[], Any]) -> Any:
     from selfdb.indexie import use_live_query
 
-    return use_live_query(lambda: db.users.count())
+    return use_live_query(function)
+
+
+def use(db: Any) -> Any:
+    return use_function(lambda: db.users.count())
 
 
 @pytest.mark.parametrize("call", sorted(PLAIN))

@@ -12,6 +12,7 @@ import pytest
 from selfdb.indexie import (
     DatabaseClosedError,
     DatabaseCorruptError,
+    IndexieTimeoutError,
     InvalidArgumentError,
     InvalidTableError,
     OpenFailedError,
@@ -108,6 +109,32 @@ db.on_populate(lambda tx: tx.users.add({"made": True}))
     for each in peers:
         each.start("db.open(); result = db.users.count()")
     assert [each.finish() for each in peers] == [1] * 3
+
+
+@pytest.mark.parametrize("whose", ["another object's", "another thread's"])
+def test_c010_open_waits_for_an_upgrade_for_as_long_as_it_is_told(make_db: Make, whose: str) -> None:
+    made(make_db, {"users": "++id"})
+    entered, go_on = threading.Event(), threading.Event()
+
+    def hook() -> None:
+        entered.set()
+        assert go_on.wait(20)
+
+    upgrading, other = [at_version(make_db, {"users": "++id"}, {}, busy_timeout=0.05) for _ in range(2)]
+    upgrading.version(2).upgrade(hook)
+    thread = threading.Thread(target=lambda: upgrading.open(timeout=20))
+    thread.start()
+    assert entered.wait(20)
+    waits = other if whose == "another object's" else upgrading
+    for attempt in (lambda: waits.open(timeout=0.1), lambda: waits.open(), lambda: waits.users.count()):
+        with pytest.raises(IndexieTimeoutError):
+            attempt()
+    timer = threading.Timer(0.1, go_on.set)
+    timer.start()
+    assert waits.open(timeout=20).verno == 2
+    assert waits.users.add({}) == 1
+    timer.join()
+    thread.join()
 
 
 OLD = "from selfdb.indexie import Indexie; db = Indexie(path); db.version(1).stores({'users': '++id'}); db.open()"

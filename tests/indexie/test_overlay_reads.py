@@ -311,6 +311,18 @@ def test_a_transaction_of_the_file_and_an_overlay_do_not_mix(db: Any) -> None:
     db.transaction("rw", "users", inside)
 
 
+def test_it_does_not_wait_for_a_lock_that_its_own_context_holds(db: Any) -> None:
+    with db.users.start_transaction() as tx:
+        key = db.users.add({"name": "Ann"})
+        with db.transaction("rw", "logs"):
+            for call in (tx.commit, lambda: tx.table("users").add({})):
+                with pytest.raises(SubTransactionError, match="lock"):
+                    call()
+            db.logs.add({"what": "kept"})
+        tx.commit()
+    assert (db.users.to_array(), db.logs.count()) == ([{"name": "Ann", "id": key}], 1)
+
+
 def test_a_live_query_begins_none(db: Any) -> None:
     def function() -> None:
         with db.users.start_transaction():

@@ -290,6 +290,7 @@ def roomy(db: Any) -> None:
 def test_c073_a_full_disk(db: Any, how: str) -> None:
     db.users.bulk_add([{"email": str(at), "tags": [at], "name": "x" * 300} for at in range(20)])
     before = db.users.to_array()
+    lengths = {row["id"]: 0 for row in before}
     full(db, 4)
     kept = 0
     with pytest.raises(QuotaExceededError):
@@ -306,8 +307,12 @@ def test_c073_a_full_disk(db: Any, how: str) -> None:
                     [{**row, "id": n, "email": str(n)} for n in range(100, 400)], partial=how == "partial"
                 )
             kept += 1
+            if how == "update":
+                lengths[at % 20 + 1] = at * 10
     if how in ("add", "put"):
         assert db.users.count() == 20 + kept
+    elif how == "update":
+        assert [len(row.get("more", "")) for row in db.users.to_array()] == list(lengths.values())
     elif how in ("bulk_add", "partial"):
         assert db.users.to_array() == before
     assert db.integrity_check() == []

@@ -451,9 +451,9 @@ def test_c088_a_pause_in_the_middle_of_a_look(db: Any) -> None:
     delivery = db.outbox._delivery
     claim = delivery._claim
 
-    def paused_first(posts: Any) -> Any:
+    def paused_first() -> None:
         db.outbox.pause()
-        looked(claim(posts))
+        looked(claim())
 
     delivery._claim = paused_first
     db.users.hook.on_add(calls, name="push")

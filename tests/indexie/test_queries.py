@@ -337,6 +337,12 @@ def test_c059_criteria(people: Any) -> None:
     assert people.where({"age": 3, "tags": "y"}).primary_keys() == [3]
     assert people.where({"id": 3, "age": 3, "last": "E"}).count() == 1
     assert people.where({"id": 3, "age": 4}).count() == 0
+    # What is tested on the rows that an index gives means what it would mean there.
+    for criteria in ({"age": 3, "[last+first]": ["D", "A"]}, {"[last+first]": ["D", "A"], "age": 3}):
+        assert people.where(criteria).primary_keys() == [1]
+    for criteria in ({"id": 3, ":id": 3}, {":id": 3, "id": 3}, {"age": 3, ":id": 3, "tags": "x"}):
+        assert people.where(criteria).primary_keys() == [3]
+    assert people.where({"id": 3, ":id": 1}).count() == people.where({"age": 3, "tags": ["x", "y"]}).count() == 0
     for criteria in ({"x": 1}, {"x": 1, "y": 2}):
         with pytest.raises(SchemaError):
             people.where(criteria)

@@ -27,14 +27,16 @@ from tests.indexie.seed_calls import (
 
 BOUND = 20.0
 
+STRATEGIES = {"local_first": blocking.Strategy.LOCAL_FIRST, "network_first": blocking.Strategy.NETWORK_FIRST}
+
 CALLS = [*SEED_CALLS, *OTHER_CALLS]
 each_call = pytest.mark.parametrize("case", CALLS, ids=[case.id for case in CALLS])
 
 
 def test_the_table_is_whole() -> None:
-    assert (len(SEED_CALLS), len(LATER), len(OTHER_CALLS)) == (26, 3, 18)
+    assert (len(SEED_CALLS), len(LATER), len(OTHER_CALLS)) == (26, 3, 22)
     assert all(case.awaited for case in SEED_CALLS), "29 awaits of the store's, three of which are later work"
-    assert len({case.id for case in CALLS}) == 44
+    assert len({case.id for case in CALLS}) == 48
     assert all(SUBSTITUTIONS.values())
 
 
@@ -89,14 +91,20 @@ def run_blocking(case: SeedCall) -> Any:
     given.fn, given.caught, given.elsewhere = fn, caught, elsewhere
     db = blocking.Indexie(NAME)
     if case.scene == "declaring":
-        return case.check(case.call(db, given), [], given)
+        made = case.call(db, given)
+        with db:
+            given.stores = tuple(table.name for table in db.tables)
+        return case.check(made, [], given)
 
-    def hook() -> None:
+    def hook(txn: Any) -> None:
         if case.scene == "upgrade":
             results.append(case.call(db, given))
 
     def on_hook(payload: Any) -> None:
         given.notes.append(note_of(payload))
+
+    def counts(payload: Any) -> None:
+        given.notes.append(("rows when the hook ran", db.users.count()))
 
     def scene() -> None:
         for call in case.before:
@@ -129,6 +137,18 @@ def run_blocking(case: SeedCall) -> Any:
             db.users.hook.on_delete(on_hook)
             scene()
             assert db.outbox.flush(BOUND)
+        elif case.scene in STRATEGIES:
+            db.users.strategy = STRATEGIES[case.scene]
+            db.users.hook.on_add(counts, name="counts")
+            scene()
+            assert len(given.notes) == 1 or case.scene == "local_first", "the call has not waited for the hook"
+            assert db.outbox.flush(BOUND)
+        elif case.scene == "block":
+            with blocking.use_live_query(lambda: db.users.count()) as count, case.call(db, given) as given.tx:
+                results.append(given.tx.optimistic)
+                db.users.add(NEW)
+                assert count.settle(BOUND)
+                given.notes.append(("shown before the commit", count.value))
         elif case.scene == "upgrade":
             db.open()
         else:
@@ -183,16 +203,22 @@ async def run_awaited(case: SeedCall) -> Any:
     given.fn, given.caught, given.elsewhere = fn, caught, away
     db: Any = aio.Indexie(NAME)
     if case.scene == "declaring":
-        return case.check(case.call(db, given), [], given)
+        made = case.call(db, given)
+        async with db:
+            given.stores = tuple(table.name for table in db.tables)
+        return case.check(made, [], given)
 
     async def result_of(call: Callable[[Any, Any], Any]) -> Any:
         made = call(db, given)
         assert inspect.isawaitable(made) is (case.awaited or call is not case.call)
         return await made if inspect.isawaitable(made) else made
 
-    def hook() -> None:
+    def hook(txn: Any) -> None:
         if case.scene == "upgrade":
             results.append(case.call(db, given))
+
+    async def counts(payload: Any) -> None:
+        given.notes.append(("rows when the hook ran", await db.users.count()))
 
     async def on_hook(payload: Any) -> None:
         await asyncio.sleep(0)
@@ -230,6 +256,21 @@ async def run_awaited(case: SeedCall) -> Any:
             db.users.hook.on_delete(on_hook, name="on_delete")
             await scene()
             assert await db.outbox.flush(BOUND)
+        elif case.scene in STRATEGIES:
+            db.users.strategy = STRATEGIES[case.scene]
+            db.users.hook.on_add(counts, name="counts")
+            await scene()
+            assert len(given.notes) == 1 or case.scene == "local_first", "the call has not waited for the hook"
+            assert await db.outbox.flush(BOUND)
+        elif case.scene == "block":
+            count = aio.use_live_query(lambda: db.users.count())
+            await count.ready()
+            async with case.call(db, given) as given.tx:
+                results.append(given.tx.optimistic)
+                await db.users.add(NEW)
+                assert await count.settle(BOUND)
+                given.notes.append(("shown before the commit", count.value))
+            await count.close()
         elif case.scene == "upgrade":
             await db.open()
         else:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
-from typing import Any, Callable, List, Optional
+from typing import Any, Callable, List
 
 import pytest
 
@@ -14,6 +15,7 @@ from selfdb.indexie import (
     InvalidTableError,
     SchemaError,
     UpgradeError,
+    use_live_query,
 )
 
 from .versions import at_version, content, made
@@ -309,18 +311,35 @@ def test_c015_drop_in_an_upgrade(make_db: Make, path: Path) -> None:
     assert make_db(None).open().users.count() == 0
 
 
-def test_hooks_cannot_open_or_close_what_they_are_part_of(make_db: Make) -> None:
-    made(make_db, {"users": "++id"})
-    db = at_version(make_db, {"users": "++id"})
-    refused: List[Optional[type]] = []
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda db: db.open(),
+        lambda db: db.close(),
+        lambda db: db.vacuum(),
+        lambda db: db.checkpoint(),
+        lambda db: db.integrity_check(),
+        lambda db: db.export_json(io.StringIO()),
+        lambda db: db.outbox.pending(),
+        lambda db: use_live_query(db.users.count),
+    ],
+    ids=["open", "close", "vacuum", "checkpoint", "integrity_check", "export_json", "outbox", "use_live_query"],
+)
+@pytest.mark.parametrize("hooked", ["upgrade", "on_populate"])
+def test_hooks_ask_nothing_of_the_file_that_they_are_opening(
+    make_db: Make, hooked: str, call: Callable[[Any], object]
+) -> None:
+    if hooked == "upgrade":
+        made(make_db, {"users": "++id"})
+    db = at_version(make_db, {"users": "++id"}, {})
+    refused: List[InvalidStateError] = []
 
     def hook() -> None:
-        for call in (db.open, db.close):
-            try:
-                call()
-            except InvalidStateError as error:
-                refused.append(type(error))
+        with pytest.raises(InvalidStateError, match="is being opened") as caught:
+            call(db)
+        refused.append(caught.value)
 
-    db.version(2).upgrade(hook)
+    db.version(2).upgrade(hook) if hooked == "upgrade" else db.on_populate(hook)
     db.open()
-    assert refused == [InvalidStateError, InvalidStateError]
+    assert len(refused) == 1
+    call(db)

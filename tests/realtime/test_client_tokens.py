@@ -40,9 +40,10 @@ class HandClock(Clock):
 
     def __init__(self) -> None:
         self.ahead = 0.0
+        self._began = time.time()
 
     def time(self) -> float:
-        return time.time() + self.ahead
+        return self._began + self.ahead
 
 
 class World:

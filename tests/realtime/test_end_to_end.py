@@ -441,6 +441,7 @@ def test_c120_a_session_that_is_ended_is_final(server: Any, http: Http, table: T
         until(lambda: db.realtime.state == "disconnected")
         assert log.channel.state == "closed"
         assert not log.channel.alive
+        until(lambda: log.errors != [])
         assert [type(error) for error in log.errors] == [AuthenticationError]
         until(lambda: states[-1:] == ["disconnected"])
         with pytest.raises(AuthenticationError):

@@ -41,7 +41,7 @@ def raw(server: Any, http: Http, connect: Callable[..., Raw]) -> Raw:
     return socket
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(frames=st.lists(FRAMES, min_size=1, max_size=12))
 def test_no_frame_ends_the_socket_or_stops_the_others(raw: Raw, table: Table, frames: Any) -> None:
     for frame in frames:

@@ -18,6 +18,7 @@ from selfdb.core.wsframes import Message
 from selfdb.models import RealtimePayload
 from selfdb.realtime import session_machine
 from selfdb.realtime.channel_machine import Drop, Send
+from selfdb.realtime.client import Realtime
 from selfdb.realtime.frames import Frame
 from tests.realtime.raw import until
 from tests.servers.scripted import Peer, PeerGone, ScriptedServer
@@ -40,6 +41,7 @@ class Slow:
 
     def __init__(self, db: SelfDB) -> None:
         self.go = threading.Event()
+        self.entered = threading.Event()
         self.got: List[int] = []
         self.log: List[Any] = []
         self.errors: List[BaseException] = []
@@ -47,6 +49,7 @@ class Slow:
         self.channel = db.realtime.channel(TOPIC).on("INSERT", self._inserted).on("resync", self._resync)
 
     def _inserted(self, payload: RealtimePayload) -> None:
+        self.entered.set()
         assert self.go.wait(60)
         assert payload.new is not None
         self.got.append(payload.new["id"])
@@ -62,7 +65,8 @@ class Slow:
         return sum(int(count.group(1)) for count in counts if count is not None)
 
     def check(self) -> None:
-        """In order, once, and a mark wherever something is missing; a report for every mark."""
+        """In order, once, and a mark wherever something is missing; a report for every mark, which comes before it."""
+        until(lambda: self.log.count("resync") >= len(self.errors))
         last, marked = 0, False
         for entry in self.log:
             if entry == "resync":
@@ -96,6 +100,8 @@ class Fed:
             while not self._realtime.ready_to_read():
                 time.sleep(0.001)  # what the link does while there is no room
             self._bring(event(number, filling))
+            if number == 1:
+                assert self.slow.entered.wait(15)  # what the callback is at takes no room of those that wait
         return events
 
     def _bring(self, message: bytes) -> None:
@@ -221,8 +227,14 @@ def test_c114_an_answer_may_stand_behind_a_flood_but_not_for_ever() -> None:
 
 
 def test_heartbeats_are_on_time_in_the_flood(scripted: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread looks around often in the flood, and each time sends what is due."""
     late: List[float] = []
-    tick = session_machine.SessionMachine.tick
+    looks: List[float] = []
+    tick, ready_to_read = session_machine.SessionMachine.tick, Realtime.ready_to_read
+
+    def looked(realtime: Realtime) -> bool:
+        looks.append(time.monotonic())
+        return ready_to_read(realtime)
 
     def timed(machine: session_machine.SessionMachine, now: float, wall: float) -> Any:
         if machine._beat_at is not None and machine._beat_at <= now:
@@ -231,6 +243,7 @@ def test_heartbeats_are_on_time_in_the_flood(scripted: Any, monkeypatch: pytest.
 
     monkeypatch.setattr(session_machine, "HEARTBEAT_EVERY", 0.05)
     monkeypatch.setattr(session_machine.SessionMachine, "tick", timed)
+    monkeypatch.setattr(Realtime, "ready_to_read", looked)
     flood = threading.Event()
     states: List[str] = []
 
@@ -263,17 +276,21 @@ def test_heartbeats_are_on_time_in_the_flood(scripted: Any, monkeypatch: pytest.
         slow.channel.subscribe()
         until(lambda: len(late) > 3)
         late.clear()
+        del looks[:-2]
         flood.set()
         until(lambda: db.realtime._channels[TOPIC]._handlers.queued == EVENTS, 60)
+        flooded = len(looks)
         until(lambda: len(late) > 3)
+        longest = max(after - before for before, after in zip(looks, looks[1:]))
         assert slow.got == []  # the callback has stood still all the while
         slow.go.set()
         until(lambda: len(slow.got) + slow.dropped >= EVENTS)
         slow.check()
         assert states == ["connecting", "connected"]
         assert server.connections == 1
-    assert max(late) < 1.0, late
-    print(f"{len(late)} heartbeats, {max(late):.3f} s late at most")
+    assert flooded > EVENTS / 1000
+    assert max(late) < 2 * longest + 0.1, late  # how long this machine lets a thread stand, is another matter
+    print(f"{len(late)} heartbeats, {max(late):.3f} s late at most; {flooded} looks, {longest:.3f} s apart at most")
 
 
 def batch(*frames: Any) -> List[Message]:
@@ -308,7 +325,6 @@ def test_only_what_is_no_event_may_change_what_is_due(db: SelfDB) -> None:
 def test_a_batch_that_is_too_much(db: SelfDB, policy: str) -> None:
     fed = Fed(db, policy=policy, max_items=10, block_seconds=8)
     fed.feed(1)
-    until(lambda: not db.realtime._dispatcher._jobs)  # it stands in the callback
     told = [[None, None, TOPIC, "INSERT", {"new": {"id": number}}] for number in range(2, 31)]
     db.realtime.received(batch(*told[:15], [None, None, "table:nobody", "INSERT", {}], *told[15:]))
     assert (fed.state is LinkState.DISCONNECTED) == (policy == "disconnect")

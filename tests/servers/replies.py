@@ -72,6 +72,7 @@ class ReplyServer:
         self._errors: List[BaseException] = []
         self._sockets: List[socket.socket] = []
         self._numbers: Dict[Any, int] = {}
+        self._connections = 0
         self._stopping = False
         self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.owner = self
@@ -94,7 +95,7 @@ class ReplyServer:
     @property
     def connections(self) -> int:
         with self._lock:
-            return len(self._numbers)
+            return self._connections
 
     def start(self) -> ReplyServer:
         self._thread.start()
@@ -146,10 +147,15 @@ class ReplyServer:
 
     # For the handler
 
-    def _opened(self, sock: socket.socket, address: Any) -> None:
+    def _accepted(self, sock: socket.socket, address: Any) -> None:
         with self._lock:
             self._sockets.append(sock)
-            self._numbers.setdefault(address, len(self._numbers))
+            self._numbers[address] = self._connections  # that of one which has ended may come again
+            self._connections += 1
+
+    def _secured(self, sock: socket.socket) -> None:
+        with self._lock:
+            self._sockets.append(sock)
 
     def _answer(self, request: Request) -> Reply:
         with self._lock:
@@ -184,7 +190,7 @@ class _Server(ThreadingHTTPServer):
         self.server_name, self.server_port = self.server_address[:2]
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        self.owner._opened(request, client_address)
+        self.owner._accepted(request, client_address)
         thread = threading.Thread(
             target=self.process_request_thread, args=(request, client_address), name="reply", daemon=True
         )
@@ -201,7 +207,7 @@ class _Server(ThreadingHTTPServer):
         except (ssl.SSLError, ConnectionError):
             return  # the client did not like the certificate; its test looks at the client's error
         with wrapped:
-            self.owner._opened(wrapped, client_address)
+            self.owner._secured(wrapped)
             super().finish_request(wrapped, client_address)
 
     def handle_error(self, request: Any, client_address: Any) -> None:

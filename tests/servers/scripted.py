@@ -21,6 +21,7 @@ import threading
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 BOUND = 15.0  # seconds that nothing here may take longer than
+SILENCE = 100.0  # seconds that a peer may say nothing; what it does meanwhile may take its time on a busy machine
 
 
 class Received(NamedTuple):
@@ -275,7 +276,7 @@ class ScriptedServer:
             if self.stopping.is_set():
                 sock.close()
                 return
-            sock.settimeout(BOUND)
+            sock.settimeout(SILENCE)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with self._changed:
                 peer = Peer(self, sock, self._connections)

@@ -284,7 +284,9 @@ class Connections:
         me, end = threading.get_ident(), time.monotonic() + _FORK_WAIT
         if self._writer.holder != me and self._turns.acquire(_FORK_WAIT):
             self._turn_for_fork = self._turns
-        for connection in list(self._known):
+        with self._lock:  # other threads go on until the fork
+            known = list(self._known)
+        for connection in known:
             while connection.is_open and not connection.put_away_if_idle():
                 if connection.holder == me or time.monotonic() > end:
                     break

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 from ..ports import View
 from ..schema.specs import StoreSpec
@@ -71,24 +71,25 @@ class Reading:
         self._scope = scope
         self._stores = stores
         self._streaming = streaming
-        self._lock: Optional[Scope] = None
+        self._lock: Any = None
         self._view: Optional[View] = None
 
     def __enter__(self) -> View:
         scope = self._scope or current(self._database)
         while scope is not None:
-            scope.lock.acquire()
+            lock = scope.lock  # it is another one in a child that was forked meanwhile
+            lock.acquire()
             try:
                 view = scope.view(self._stores)
             except BaseException:
-                scope.lock.release()
+                lock.release()
                 raise
             if view is not None and scope.gives_views:
                 self._view = view
             if view is not None and not self._streaming:
-                self._lock = scope
+                self._lock = lock
                 return view
-            scope.lock.release()
+            lock.release()
             if view is not None:
                 return view
             scope = current(self._database, scope)
@@ -98,9 +99,9 @@ class Reading:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        scope, self._lock = self._lock, None
-        if scope is not None:
-            scope.lock.release()
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            lock.release()
         view, self._view = self._view, None
         if view is not None:
             view.close()

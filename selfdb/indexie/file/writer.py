@@ -71,6 +71,7 @@ class Writer:
     _generators_text = ""
     _generating = False
     _torn = False
+    _saved = 0  # savepoints that have not come to their end; an interrupt may keep one from it
     _reading: Optional[Reader] = None
     _home: Optional[Connections] = None
     _owner: object = None
@@ -142,7 +143,7 @@ class Writer:
 
     def finish(self) -> None:
         """Write down what belongs to the commit itself; the next statement is COMMIT."""
-        if self._torn or not self._raw.in_transaction:
+        if self._torn or self._saved or not self._raw.in_transaction:
             raise TransactionInactiveError("the transaction was broken off in the middle of a write: nothing is kept")
         generators = self._generators_text
         if self._generating:
@@ -455,6 +456,7 @@ class _Savepoint:
 
     def __enter__(self) -> None:
         writer = self._writer
+        writer._saved += 1
         writer.connection.execute("SAVEPOINT ix")
         self._mark = _Mark(writer.changes.mark(), len(writer.effects), dict(writer._generators), writer._torn)
 
@@ -464,6 +466,7 @@ class _Savepoint:
         writer, mark = self._writer, self._mark
         if kind is None:
             writer.connection.execute("RELEASE ix")
+            writer._saved -= 1
             return
         if not writer._raw.in_transaction:
             return  # SQLite has undone the whole transaction by itself
@@ -474,3 +477,4 @@ class _Savepoint:
         del writer.effects[mark.effects :]
         writer._generators = mark.generators
         writer._torn = mark.torn
+        writer._saved -= 1

@@ -8,7 +8,7 @@ import random
 import threading
 import uuid
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Optional, Tuple
 
 from ...core.clock import SYSTEM_CLOCK, Clock
 from ...core.waits import Signal
@@ -38,6 +38,9 @@ class Store:
 
     :param write: begins a write transaction of the file; it is committed when the block ends.
     :param read: this thread's connection for single statements, to be used with its lock held.
+    :param mourners: those who are told of dead entries.
+    :param paused: whether nothing is to be delivered at present.
+    :param max_attempts: after how many failures an entry is dead; ``None`` is never.
     :param check: raises, in a transaction, when the file has been upgraded: its entries are for other programs now.
     """
 
@@ -47,16 +50,18 @@ class Store:
         read: Callable[[], Connection],
         posts: Callable[[], Dict[Post, Hook]],
         announce: Callable[[], object],
-        bury: Callable[[List[Tuple[Stored, Tuple[str, ...]]]], object],
-        hears_of_dead: Callable[[], bool],
+        mourners: Callable[[], Sequence[Callable[[Stored, Tuple[str, ...]], object]]],
+        paused: Callable[[], bool],
+        max_attempts: Callable[[], Optional[int]],
         check: Callable[[Connection], object] = lambda connection: None,
     ) -> None:
         self.write = write
         self.read = read
         self.posts = posts
         self.announce = announce
-        self.bury = bury
-        self.hears_of_dead = hears_of_dead
+        self.mourners = mourners
+        self.paused = paused
+        self.max_attempts = max_attempts
         self.check = check
 
 
@@ -88,7 +93,6 @@ class Delivery:
     The lease has a token: whoever finds at the end that the entry bears another one has been too slow, somebody else
     delivers it now, and nothing is written.
 
-    :ivar max_attempts: after how many failures an entry is dead; ``None`` is never.
     :ivar settled: rung whenever an entry ended, failed or was given back.
     """
 
@@ -97,8 +101,6 @@ class Delivery:
         self._timing = timing
         self._clock = clock
         self._random = random.Random()  # noqa: S311 - spreads retries
-        self.max_attempts: Optional[int] = None
-        self.paused = False
         self.settled = Signal()
         self._signal = Signal()
         self._lock = threading.Lock()
@@ -177,7 +179,7 @@ class Delivery:
         self._store.announce()
         self._report()
         posts = self._store.posts()
-        if not posts or self.paused:
+        if not posts or self._store.paused():
             return timing.outbox_poll
         connection = self._store.read()
         with connection.lock:  # a fork or close() on another thread must not close it under a statement
@@ -200,27 +202,32 @@ class Delivery:
         if wait > 0:
             return min(wait, timing.outbox_poll)
         self._seen = None
-        claimed = self._claim(posts)
+        claimed = self._claim()
         if claimed is not None:
-            self._deliver(*claimed, posts, loop)
+            self._deliver(*claimed, loop)
         return 0.0
 
     def _report(self) -> None:
         store = self._store
-        if not store.hears_of_dead():
+        if not store.mourners():
             return
         reader = store.read()
         with reader.lock:
             unreported = outbox_tables.unreported(reader)
         if unreported:
             with store.write() as connection:
-                dead = outbox_tables.report(connection)
-            store.bury(dead)
+                mourners = store.mourners()  # that it counts as told, and who is told, is decided together
+                dead = outbox_tables.report(connection) if mourners else []
+            for stored, names in dead:
+                for mourner in mourners:
+                    mourner(stored, names)
 
-    def _claim(self, posts: Dict[Post, Hook]) -> Optional[Tuple[Stored, Sequence[str]]]:
+    def _claim(self) -> Optional[Tuple[Stored, Sequence[str]]]:
         token = uuid.uuid4().hex
         with self._store.write() as connection:
-            if self.paused:  # whoever paused before writing an entry must not see it go: a write waits for this one
+            # Whoever paused, or took a hook away, before writing an entry must not see it go: a write waits for this.
+            posts = self._store.posts()
+            if not posts or self._store.paused():
                 return None
             self._store.check(connection)
             now = self._clock.time()
@@ -231,19 +238,21 @@ class Delivery:
         in_order = [name for store, op, name in posts if (store, op) == (stored.store, stored.op) and name in names]
         return stored, in_order
 
-    def _deliver(self, stored: Stored, names: Sequence[str], posts: Dict[Post, Hook], loop: _Loop) -> None:
+    def _deliver(self, stored: Stored, names: Sequence[str], loop: _Loop) -> None:
         assert stored.token is not None
         self._held = stored.id, stored.token
         self._keep()
         try:
             for place, name in enumerate(names, 1):
-                hook = posts[stored.store, stored.op, name]
-                try:
-                    call(hook, self._payload(stored), loop.run)
-                except BaseException as error:  # noqa: BLE001 - SystemExit too: without this thread nobody is told
-                    self._failed(stored, name, error)
-                    return
-                if not self._settle(outbox_tables.finish, stored, [name], last=place == len(names)):
+                hook = self._store.posts().get((stored.store, stored.op, name))
+                done = [] if hook is None else [name]  # who was taken away meanwhile is told nothing
+                if hook is not None:
+                    try:
+                        call(hook, self._payload(stored), loop.run)
+                    except BaseException as error:  # noqa: BLE001 - SystemExit too: without this thread nobody is told
+                        self._failed(stored, name, error)
+                        return
+                if not self._settle(outbox_tables.finish, stored, done, last=place == len(names)):
                     return
         finally:
             self._held = None
@@ -266,7 +275,7 @@ class Delivery:
 
     def _failed(self, stored: Stored, name: str, error: BaseException) -> None:
         said = f"{name}: {type(error).__name__}: {error}"[:_LONGEST_ERROR]
-        limit = self.max_attempts
+        limit = self._store.max_attempts()
         if isinstance(error, Drop):
             log.warning("the hook %s drops operation %s: %s", name, stored.operation, error.reason)
             self._settle(outbox_tables.bury, stored, error.reason or said)

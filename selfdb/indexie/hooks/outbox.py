@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
+from functools import partial
 from typing import TYPE_CHECKING, Any, List, NamedTuple, Optional, Tuple
 
 from ...core.call import on_a_loop
@@ -137,14 +138,12 @@ class Outbox:
             lambda: database._connections.reader(),
             lambda: database._hooks.posts(),
             self._announce_now,
-            self._tell_dead,
-            lambda: bool(self._on_dead),
+            lambda: [partial(self._tell_dead, callback) for callback in list(self._on_dead)],
+            lambda: self._paused,
+            lambda: self._max_attempts,
             lambda connection: connection.one(database._opened().newest),
         )
-        delivery = Delivery(store, database._timing, self._clock)
-        delivery.max_attempts = self._max_attempts
-        delivery.paused = self._paused
-        return delivery
+        return Delivery(store, database._timing, self._clock)
 
     @inner
     def wake(self) -> None:
@@ -172,19 +171,20 @@ class Outbox:
 
     def _announce_now(self) -> None:
         hooks = self._database._hooks
-        posts = hooks.unannounced()
-        if posts:
+        if hooks.unannounced()[0]:
             with self._transaction() as connection:
+                # Looked at again: what was retired meanwhile, or by the one who wrote last, is not announced anew.
+                posts, era = hooks.unannounced()
                 outbox_tables.announce(connection, posts)
-            hooks.announced(posts)
+                connection.commit()
+                hooks.announced(posts, era)
 
-    def _tell_dead(self, dead: List[Tuple[Stored, Tuple[str, ...]]]) -> None:
-        for found in dead:
-            for callback in list(self._on_dead):
-                try:
-                    callback(_entry(found))
-                except BaseException:
-                    log.exception("a callback of on_dead() failed")
+    @staticmethod
+    def _tell_dead(callback: Callable[[OutboxEntry], object], stored: Stored, names: Tuple[str, ...]) -> None:
+        try:
+            callback(_entry((stored, names)))
+        except BaseException:
+            log.exception("a callback of on_dead() failed")
 
     # Reading and writing the file
 
@@ -196,7 +196,8 @@ class Outbox:
             connection = connections.acquire_writer(None, owner)
             connection.begin()
             yield connection
-            connection.commit()
+            if connection.in_transaction:
+                connection.commit()
         finally:
             connections.reclaim(owner)  # which undoes what was not committed
 
@@ -231,12 +232,17 @@ class Outbox:
     # What there is
 
     @blocking
-    def pending(self, table: Optional[str] = None) -> int:
-        """How many entries (of one table) are neither delivered nor dead, here and in other processes."""
+    def pending(self, table: Any = None) -> int:
+        """How many entries (of one table, or of the store of that name) are neither delivered nor dead, in all
+        processes.
+
+        :raises InvalidArgumentError: when it is neither a table nor a name.
+        """
+        store = None if table is None else _store_of(table)
         self._opened()
         connection = self._database._connections.reader()
         with connection.lock:
-            return outbox_tables.pending(connection, table)
+            return outbox_tables.pending(connection, store)
 
     @blocking
     def entries(self, state: Optional[str] = None) -> List[OutboxEntry]:
@@ -282,6 +288,7 @@ class Outbox:
             if not hopeful or seconds <= 0 or delivery is not self._delivery:
                 return False
             yield Pause(delivery.settled, moment, seconds)
+        yield from work(self._opened)  # which raises: it was closed in this moment
         return False
 
     def _left(self) -> Tuple[int, bool]:
@@ -305,12 +312,15 @@ class Outbox:
         if attempts is not None and (isinstance(attempts, bool) or not isinstance(attempts, int) or attempts < 1):
             raise InvalidArgumentError(f"max_attempts={attempts!r}: it is a whole number above 0, or None")
         self._max_attempts = attempts
-        if self._delivery is not None:
-            self._delivery.max_attempts = attempts
 
     @blocking
     def retry(self, entry: int) -> bool:
-        """Try an entry at once, also a dead one; false if there is none of that number."""
+        """Try an entry at once, also a dead one; false if there is none of that number.
+
+        :param entry: the ``id`` of an :class:`OutboxEntry`.
+        :raises InvalidStateError: in a transaction, which holds the file's lock.
+        """
+        _check_number(entry)
         with self._change() as connection:
             found = outbox_tables.revive(connection, entry, self._clock.time())
         self.wake()
@@ -318,7 +328,8 @@ class Outbox:
 
     @blocking
     def drop(self, entry: int) -> bool:
-        """Deliver it to nobody any more; false if there is none of that number."""
+        """Deliver it to nobody any more; false if there is none of that number. Otherwise as :meth:`retry`."""
+        _check_number(entry)
         with self._change() as connection:
             return outbox_tables.drop(connection, entry)
 
@@ -331,13 +342,13 @@ class Outbox:
         :param table: whose hook it is.
         :param name: its name; by default all durable hooks of the table are retired.
         :returns: how many entries ended.
+        :raises InvalidStateError: in a transaction, which holds the file's lock.
         """
-        store = table if isinstance(table, str) else getattr(table, "name", None)
-        if not isinstance(store, str):
-            raise InvalidArgumentError(f"a table or its name is wanted, not {table!r}")
+        store = _store_of(table)
         with self._change() as connection:
             ended = outbox_tables.retire(connection, store, name)
-        self._database._hooks.retire(store, name)
+            connection.commit()
+            self._database._hooks.retire(store, name)  # before anybody else writes, and could announce it anew
         self.wake()
         return ended
 
@@ -345,15 +356,11 @@ class Outbox:
     def pause(self) -> None:
         """Begin no delivery in this process until :meth:`resume`."""
         self._paused = True
-        if self._delivery is not None:
-            self._delivery.paused = True
 
     @passing()
     def resume(self) -> None:
         """Deliver again."""
         self._paused = False
-        if self._delivery is not None:
-            self._delivery.paused = False
         self.wake()
 
     @passing(callbacks=("callback",))
@@ -378,3 +385,15 @@ class Outbox:
 
     def __repr__(self) -> str:
         return f"<Outbox of {self._database!r}>"
+
+
+def _store_of(table: Any) -> str:
+    name = table if isinstance(table, str) else getattr(table, "name", None)
+    if not isinstance(name, str):
+        raise InvalidArgumentError(f"a table or its name is wanted, not {table!r}")
+    return name
+
+
+def _check_number(entry: Any) -> None:
+    if isinstance(entry, bool) or not isinstance(entry, int) or not -(2**63) <= entry < 2**63:
+        raise InvalidArgumentError(f"the id of an entry is wanted, a whole number, not {entry!r}")

@@ -271,7 +271,16 @@ class Hooks:
                 )
                 size = len(new or "") + len(old or "")
                 dropped = partial(log.warning, "too much waits for the hook %s: a change is not told to it", hook.name)
-                self._dispatcher.put(Job(partial(_tell, hook, make), size, dropped=dropped))
+                self._dispatcher.put(Job(partial(self._tell, (store.name, op), hook, make), size, dropped=dropped))
+
+    def _tell(self, place: Tuple[str, str], hook: Hook, make: Callable[[], Dict[str, Any]]) -> None:
+        with self._lock:
+            if not any(each is hook for each in self._registered.get(place, ())):
+                return  # it was taken away since the change
+        try:
+            call(hook, make())
+        except BaseException as error:
+            log.warning("the hook %s failed and is not tried again: %s", hook.name, error, exc_info=error)
 
     # What the outbox asks
 
@@ -285,32 +294,26 @@ class Hooks:
                 if hook.durable
             }
 
-    def unannounced(self) -> FrozenSet[Post]:
-        """Those that the file may not know of."""
+    def unannounced(self) -> Tuple[FrozenSet[Post], object]:
+        """Those that the file may not know of, and what :meth:`announced` is to be given with them."""
         posts = self.posts()
         with self._lock:
-            return frozenset(posts) - self._announced
+            return frozenset(posts) - self._announced, self._announced
 
-    def announced(self, posts: Iterable[Post]) -> None:
-        """It knows of these."""
+    def announced(self, posts: Iterable[Post], era: object) -> None:
+        """It knows of these; nothing is noted when it was closed meanwhile, for the next file may be another one."""
         with self._lock:
-            self._announced.update(posts)
-            self._generation += 1
+            if era is self._announced:
+                self._announced.update(posts)
+                self._generation += 1
 
     def close(self) -> None:
         """Tell nobody any more."""
         self._dispatcher.close()
         with self._lock:
-            self._announced.clear()
+            self._announced = set()
             self._latest = None
 
     def reopen(self) -> None:
         """Tell again."""
         self._dispatcher.reopen()
-
-
-def _tell(hook: Hook, make: Callable[[], Dict[str, Any]]) -> None:
-    try:
-        call(hook, make())
-    except BaseException as error:
-        log.warning("the hook %s failed and is not tried again: %s", hook.name, error, exc_info=error)

@@ -31,8 +31,7 @@ class LiveQuery(Generic[T]):
     """
 
     def __init__(self, fn: Callable[[], Any], distinct: bool = True, name: Optional[str] = None) -> None:
-        if not callable(fn):
-            raise InvalidArgumentError("a live query needs a function without parameters")
+        function_for(fn, "use_live_query()")
         self._watch = Watch(fn, distinct, name or getattr(fn, "__qualname__", None) or repr(fn))
         # Not at the interpreter's exit: then there is nothing left that it would be good for.
         self._finalizer = weakref.finalize(self, self._watch.abandon)
@@ -132,6 +131,7 @@ class LiveQuery(Generic[T]):
         :raises InvalidStateError: in a callback or in a live query's function, before whose end nothing newer comes.
         """
         watch = self._watch
+        _check_seconds(timeout)
         yield from self._started()
         known = watch.seen() if since is None else since
         if watch.version <= known:
@@ -153,6 +153,9 @@ class LiveQuery(Generic[T]):
         :raises InvalidStateError: where :meth:`wait_for_change` does.
         """
         watch = self._watch
+        _check_seconds(timeout)
+        if not callable(pred):
+            raise InvalidArgumentError(f"wait_until() takes a function of the value, not {pred!r}")
         yield from self._started()
         end = None if timeout is None else time.monotonic() + timeout
         tried = 0
@@ -197,6 +200,7 @@ class LiveQuery(Generic[T]):
         :raises InvalidStateError: where :meth:`wait_for_change` does.
         """
         watch = self._watch
+        _check_seconds(timeout)
         watch.check_open()
         self._check_may_wait(timeout)
         yield from self._started()
@@ -224,6 +228,15 @@ class LiveQuery(Generic[T]):
     def __exit__(self, *exc_info: object) -> Waiting[None]:
         self._watch.end()
         yield from self._watch.quiet()
+
+
+def _check_seconds(timeout: Any) -> None:
+    """Refuse what would wait for ever, or fail in the middle; what is below 0 is over already."""
+    if timeout is None or (isinstance(timeout, (int, float)) and timeout == timeout):
+        return
+    raise InvalidArgumentError(
+        f"timeout={timeout!r}: it is a number of seconds, or None to wait for as long as it takes"
+    )
 
 
 class LiveValues(Generic[T]):
@@ -275,7 +288,7 @@ def use_live_query(fn: Callable[[], Any], *, distinct: bool = True, name: Option
 
     :param distinct: whether a result that equals the one before is not published.
     :param name: what logs call it.
-    :raises InvalidArgumentError: if ``fn`` is no function.
+    :raises InvalidArgumentError: if ``fn`` is no function, or one whose result would have to be awaited.
     :raises InvalidStateError: if it read nothing, or of more than one database.
     :raises ReadOnlyError: if it wrote.
     """

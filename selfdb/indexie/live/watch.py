@@ -14,6 +14,7 @@ from ...core.call import on_a_loop
 from ...core.forks import renew_after_fork
 from ...core.waits import Signal, Waiting, finish, until
 from ..errors import DatabaseClosedError, InvalidStateError
+from ..functions import no_coroutine
 from .feed import Feed, Listener
 from .sameness import same
 from .tracking import LiveRun, Reads
@@ -163,6 +164,7 @@ class Watch(Listener):
             self.reads, self.seq, self.epoch = run.reads, run.seq, run.epoch
             self._publish(value)
             self.feed.ready(self)
+            self.check_open()  # whoever closed it before the feed knew of it could not take it out there
             return True
         except BaseException:
             if self._feed is not None:
@@ -182,7 +184,7 @@ class Watch(Listener):
     def _executed(self, run: LiveRun) -> Any:
         run.enter()
         try:
-            value = self._function()
+            value = no_coroutine(self._function(), "use_live_query()")
             # A query that was not executed is: outside of the run nobody would note what it reads.
             read_all = getattr(value, "to_array", None) if _is_query(value) else None
             return value if read_all is None else read_all()

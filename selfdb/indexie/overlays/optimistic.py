@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, List, NamedTuple, Optional, Tuple, TypeVa
 from ...core.marks import blocking
 from ...core.strand import Strand
 from ...core.waits import Waiting, waiting
+from ..blocks import ends
 from ..errors import (
     DatabaseClosedError,
     InvalidArgumentError,
@@ -94,7 +95,7 @@ class OverlayTransaction(Scope):
         super().__init__(database)
         if conflict not in ("error", "overwrite"):
             raise InvalidArgumentError(f"conflict={conflict!r}: it is 'error' or 'overwrite'")
-        self._names = _names(tables)
+        self._names = _names(database, tables)
         if not self._names:
             raise InvalidArgumentError("start_transaction() wants at least one table")
         for name in self._names:
@@ -104,6 +105,9 @@ class OverlayTransaction(Scope):
         self._overlay = Overlay(self._reserve, self._forsake)
         self._state = "new"
         self._forsaken = False
+        # What is known of its end: an interrupt may break that off, and whoever comes then completes it.
+        self._visible: Optional[bool] = None
+        self._withdrawn = False
         self._drafting: Optional[threading.Thread] = None
 
     def __reduce__(self) -> Any:
@@ -131,6 +135,7 @@ class OverlayTransaction(Scope):
             scope = current(self.database, scope)
         self.strand = self.strand or Strand()
         try:
+            self._begin_block()
             self._state = "active"
             self.database._publisher.enrol(self._overlay)
             self.enter()
@@ -155,6 +160,7 @@ class OverlayTransaction(Scope):
         if shared:
             raise SubTransactionError(f"an overlay transaction around this one has {shared[0]!r} already")
 
+    @ends
     @waiting
     def __exit__(
         self,
@@ -163,9 +169,14 @@ class OverlayTransaction(Scope):
         traceback: Optional[TracebackType],
     ) -> Waiting[None]:
         """Roll back, unless it was committed."""
-        if self._state == "active":
+        if self._unended:
             self.leave()
             yield from surely(self._left, self._left)
+        self._end_block()
+
+    def _forgotten(self) -> None:
+        self.leave()
+        self._left()
 
     # What it is for
 
@@ -200,10 +211,12 @@ class OverlayTransaction(Scope):
 
         :raises NotInScopeError: when it is not one of its tables.
         """
-        found = name if isinstance(name, str) else name.name
+        found = name.name if isinstance(name, Table) else name
         if found not in self._names:
             raise NotInScopeError(f"this transaction has no {found!r}", table=found, scope=self._names)
-        return Table(Through(self), found)  # type: ignore[arg-type]
+        table: Table[Any] = Table(Through(self), found)  # type: ignore[arg-type]
+        table._validate = self.database.table(found)._validate
+        return table
 
     # What tables ask
 
@@ -251,6 +264,15 @@ class OverlayTransaction(Scope):
             draft.keep()
         return result
 
+    def _check_unlocked(self) -> None:
+        scope = current(self.database)
+        while scope is not None:
+            if scope.locks:
+                raise SubTransactionError(
+                    "an overlay transaction writes to the file only outside of db.transaction(), which holds its lock"
+                )
+            scope = current(self.database, scope)
+
     def _tell(self, changes: ChangeSet, epoch: int) -> None:
         feed = self.database._feed
         if changes and feed.listening:
@@ -258,6 +280,7 @@ class OverlayTransaction(Scope):
 
     def _reserve(self, store: StoreSpec, above: float, count: int) -> int:
         """Take keys from the file's generator."""
+        self._check_unlocked()
         writer = self.database._writer()
         try:
             writer.begin()
@@ -285,11 +308,13 @@ class OverlayTransaction(Scope):
         :raises ConstraintError: when a key of a unique index is taken by now. Of these two ``hooks_succeeded`` says
             whether hooks had been told all the same.
         :raises TransactionInactiveError: when it is over already.
+        :raises SubTransactionError: within ``db.transaction("rw")``, which holds the file's lock; it goes on then.
         """
         mine = False
         try:
             with self.lock:
                 self._check_active()
+                self._check_unlocked()
                 mine = True
                 self._state = "being committed"
             # From here on calls of this context, those of its hooks among them, go where they would go without it.
@@ -360,20 +385,31 @@ class OverlayTransaction(Scope):
 
     def _left(self) -> None:
         with self.lock:
-            if self._state == "active":  # and nobody else has begun to commit it
+            if self._unended:  # and nobody else has begun to commit it
                 self._end()
 
+    @property
+    def _unended(self) -> bool:
+        return self._state == "active" or (self._state.startswith("rolled back") and not self._withdrawn)
+
     def _end(self, how: str = "rolled back") -> None:
-        if self._state.startswith("rolled back"):
+        if self._withdrawn:
             return
-        self._state = how
-        self._close_strand()
         publisher = self.database._publisher
         overlay = self._overlay
+        if self._visible is None:
+            self._visible = overlay in publisher.layers
+        if not self._state.startswith("rolled back"):
+            self._state = how
+        self._close_strand()
         changes = ChangeSet()
-        visible = overlay in publisher.layers
         epoch = publisher.withdraw(overlay, lambda others: _note(changes, overlay, overlay.held, others))
-        if visible and self.database._feed.listening:
+        self._told(changes, epoch)
+        self._withdrawn = True
+
+    def _told(self, changes: ChangeSet, epoch: int) -> None:
+        overlay = self._overlay
+        if self._visible and self.database._feed.listening:
             try:
                 self._note_base(changes)
             except BaseException:
@@ -409,6 +445,7 @@ class OverlayTransaction(Scope):
         """The database was closed, or this is a forked child."""
         self._forsaken = True
         self._state = "rolled back: the database was closed"
+        self._withdrawn = True
         self.active = False
         self._close_strand()
 
@@ -418,12 +455,20 @@ class OverlayTransaction(Scope):
             strand.close()
 
 
-def _names(tables: Union[str, Any, Iterable[Union[str, Any]]]) -> Tuple[str, ...]:
-    if isinstance(tables, str) or hasattr(tables, "name"):
+def _home(table: Table[Any]) -> Any:
+    home: Any = table.db
+    return home._transaction.database if isinstance(home, Through) else home
+
+
+def _names(database: Any, tables: Union[str, Any, Iterable[Union[str, Any]]]) -> Tuple[str, ...]:
+    if isinstance(tables, (str, Table)):
         tables = (tables,)
     listed = list(tables) if isinstance(tables, Iterable) else [tables]
-    if not listed or not all(isinstance(each, str) or hasattr(each, "name") for each in listed):
+    if not listed or not all(isinstance(each, (str, Table)) for each in listed):
         raise InvalidArgumentError(f"tables are a name, a table, or a list of these, not {tables!r}")
+    for each in listed:
+        if isinstance(each, Table) and _home(each) is not database:
+            raise InvalidArgumentError(f"{each.name!r} is a table of another database")
     return tuple(dict.fromkeys(each if isinstance(each, str) else each.name for each in listed))
 
 

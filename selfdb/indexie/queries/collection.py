@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Deque, Generic, List, Optional, Tuple, TypeVar, cast
 
+from ...core.forks import renew_after_fork
 from ...core.marks import blocking, inner, set_steps
 from ...core.waits import END, Waiting, work
 from ..errors import InvalidArgumentError
@@ -286,6 +287,10 @@ class Found(Generic[T]):
         self._items: Optional[Iterator[Item]] = None
         self._over = False
         self._ahead: Deque[T] = deque()
+        renew_after_fork(self)
+        self._renew_in_child()
+
+    def _renew_in_child(self) -> None:
         self._reading = threading.Lock()
 
     def __reduce__(self) -> Any:

@@ -6,13 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union
 
 from ..errors import InvalidArgumentError, SchemaError
-from ..keys.extraction import entries_of
-from ..keys.keys import encode, encode_or_none
-from ..keys.paths import lookup
+from ..keys.extraction import entries_of, index_key_of
+from ..keys.keys import encode
 from ..keys.ranges import EVERYTHING, Range
 from ..schema.specs import EncodedKey, IndexSpec, StoreSpec
 
-__all__ = ["Branch", "Filter", "Query", "Source", "criteria", "placed", "source_of"]
+__all__ = ["Branch", "Filter", "Query", "Source", "criteria", "keys_at", "placed", "source_of"]
 
 Filter = Callable[[Any], Any]
 
@@ -88,8 +87,7 @@ def source_of(store: StoreSpec, path: Union[str, Sequence[str]]) -> Source:
             known = store.__dict__.setdefault("_sources", {})
         source = known.get(path)
         if source is None:
-            parts = tuple(part.strip() for part in path[1:-1].split("+")) if path.startswith("[") else (path,)
-            source = known[path] = _find(store, parts, path)
+            source = known[path] = _find(store, _parts(path) if path.startswith("[") else (path,), path)
         return source
     parts = tuple(path) if isinstance(path, (list, tuple)) else ()
     if not parts or not all(isinstance(part, str) for part in parts):
@@ -212,8 +210,32 @@ def _single(store: StoreSpec, wanted: Mapping[str, Any]) -> Tuple[str, Source]:
 
 
 def _equality(store: StoreSpec, path: str, key: EncodedKey) -> Filter:
+    keys_of = keys_at(store, path)
+    return lambda document: key in keys_of(document)
+
+
+def keys_at(store: StoreSpec, path: str) -> Callable[[Any], Sequence[EncodedKey]]:
+    """What gives the keys that a document has at a path, indexed or not: as an index of it would, where there is one.
+
+    :raises InvalidArgumentError: for ``":id"`` of a store that keeps its keys out of its documents.
+    """
+    if path == ":id":
+        if not store.key_paths:
+            raise InvalidArgumentError(f"the rows of {store.name!r} do not hold their keys: name ':id' alone, or first")
+        path = store.key_name
     index = store.index(path)
     if index is not None and index.multi:
         entries = entries_of(index)
-        return lambda document: isinstance(document, dict) and key in entries(document)
-    return lambda document: encode_or_none(lookup(document, path)) == key
+        return lambda document: entries(document) if isinstance(document, dict) else ()
+    compound = path.startswith("[")
+    key_of = index_key_of(IndexSpec(path, _parts(path) if compound else (path,), compound))
+
+    def keys_of(document: Any) -> Sequence[EncodedKey]:
+        key = key_of(document) if isinstance(document, dict) else None
+        return () if key is None else (key,)
+
+    return keys_of
+
+
+def _parts(path: str) -> Tuple[str, ...]:
+    return tuple(part.strip() for part in path[1:-1].split("+"))

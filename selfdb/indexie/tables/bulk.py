@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from math import floor
 from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Tuple, TypeVar
@@ -28,7 +28,7 @@ from .mutations import LAST_GENERATED, Prepared
 if TYPE_CHECKING:
     from .table import Table
 
-__all__ = ["add_or_put", "delete_found", "delete_keys", "modify", "update_many"]
+__all__ = ["add_or_put", "delete_found", "delete_keys", "listed", "modify", "update_many"]
 
 T = TypeVar("T")
 
@@ -92,6 +92,16 @@ def _bulk_error(name: str, table: Table[Any]) -> Callable[[_Outcome], Exception]
     return error
 
 
+def listed(values: Iterable[Any], what: str) -> List[Any]:
+    """What a call for many is given; a text or a dict would be taken for its letters or its names.
+
+    :raises InvalidArgumentError: when it is one of these, or nothing that can be iterated.
+    """
+    if isinstance(values, (str, bytes, bytearray, Mapping)) or not isinstance(values, Iterable):
+        raise InvalidArgumentError(f"a list of {what} is wanted, not a {type(values).__name__}")
+    return list(values)
+
+
 # bulk_add, bulk_put
 
 
@@ -106,12 +116,12 @@ def add_or_put(
     silent: bool,
 ) -> Any:
     """Add rows, or put them if ``replace``; the last key, or a list of all."""
-    items = list(items)
-    given: Sequence[Any] = [None] * len(items) if keys is None else list(keys)
+    items = listed(items, "rows")
+    given: Sequence[Any] = [None] * len(items) if keys is None else listed(keys, "keys")
     if len(given) != len(items):
         raise InvalidArgumentError(f"there are {len(items)} rows and {len(given)} keys: give one for each")
     store = table._store()
-    validate = None if silent else table._validate
+    validate = table._check(silent)
     ready: List[Optional[Prepared]] = []
     refused: Dict[int, Exception] = {}
     prepare = mutations.prepared
@@ -235,12 +245,12 @@ def _each(
 
 def update_many(table: Table[Any], updates: Iterable[Tuple[Any, Changes]], silent: bool) -> int:
     """Change rows by key; how many were there."""
-    pairs = list(updates)
+    pairs = listed(updates, "pairs of a key and changes")
     for pair in pairs:
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
             raise InvalidArgumentError("bulk_update() takes pairs of a key and changes")
         check(pair[1])
-    validate = None if silent else table._validate
+    validate = table._check(silent)
 
     def work(sink: Sink, store: StoreSpec) -> _Outcome:
         failures: Dict[int, Exception] = {}
@@ -262,7 +272,7 @@ def update_many(table: Table[Any], updates: Iterable[Tuple[Any, Changes]], silen
 
 def delete_keys(table: Table[Any], keys: Iterable[Any], silent: bool) -> int:
     """Delete rows by key; how many there were."""
-    encoded = list(dict.fromkeys(map(encode, keys)))
+    encoded = list(dict.fromkeys(map(encode, listed(keys, "keys"))))
 
     def work(sink: Sink, store: StoreSpec) -> _Outcome:
         present = sink.many(store, encoded) if encoded else {}
@@ -302,7 +312,7 @@ def _rows_of(sink: Sink, store: StoreSpec, query: Query) -> List[Row]:
 def modify(table: Table[Any], query: Query, changes: Changes, silent: Optional[bool]) -> int:
     """Change all rows that a query finds; how many it found."""
     quiet = table.db._hooks.silent(silent)
-    validate = None if quiet else table._validate
+    validate = table._check(quiet)
     keys: List[Any] = []
 
     def work(sink: Sink, store: StoreSpec) -> _Outcome:

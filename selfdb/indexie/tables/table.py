@@ -126,7 +126,7 @@ class Table(Generic[T]):
         db = self._db
         silent = in_hook() if silent is None else silent
         store = self._store()
-        row = mutations.prepared(store, item, key, None if silent else self._validate)
+        row = mutations.prepared(store, item, key, self._validate and self._check(silent))
         stored = db._write((store,), lambda sink: write(sink, store, row, silent), silent=silent)
         return stored if type(stored) is int else decode(stored)
 
@@ -160,14 +160,17 @@ class Table(Generic[T]):
         db = self._db
         quiet = db._hooks.silent(silent)
         store = self._store()
-        validate = None if quiet else self._validate
+        validate = self._check(quiet)
         return db._write(
             (store,), lambda sink: mutations.update(sink, store, key, changes, missing, quiet, validate), silent=quiet
         )
 
     @blocking
     def delete(self, key: Any, *, silent: Optional[bool] = None) -> bool:
-        """Delete a row; whether there was one."""
+        """Delete a row; whether there was one.
+
+        :raises DataError: when ``key`` is no valid key.
+        """
         encoded = encode(key)
         db = self._db
         quiet = db._hooks.silent(silent)
@@ -199,7 +202,9 @@ class Table(Generic[T]):
         :param keys: one for each row, ``None`` where it has its own.
         :param all_keys: return the list of all keys, not only the last one.
         :param partial: keep the good rows when others fail. Within a transaction of the caller's they are kept anyway.
+        :returns: the last key (``None`` without rows), or the list of all.
         :raises BulkError: when rows failed; it says which and why.
+        :raises InvalidArgumentError: when there are not as many keys as rows, or one of the two is no list.
         """
         quiet = self._db._hooks.silent(silent)
         return bulk.add_or_put(self, items, keys, replace=False, all_keys=all_keys, partial=partial, silent=quiet)
@@ -220,15 +225,20 @@ class Table(Generic[T]):
 
     @blocking(sources=("updates",))
     def bulk_update(self, updates: Iterable[Tuple[Any, Changes]], *, silent: Optional[bool] = None) -> int:
-        """Change rows, given as pairs of key and changes; how many were there.
+        """Change rows, given as pairs of key and changes; how many were there. A row that is not there is no error.
 
         :raises BulkError: when some could not be changed; outside of a transaction none are then.
+        :raises InvalidArgumentError: when they are no such pairs.
         """
         return bulk.update_many(self, updates, self._db._hooks.silent(silent))
 
     @blocking(sources=("keys",))
     def bulk_delete(self, keys: Iterable[Any], *, silent: Optional[bool] = None) -> int:
-        """Delete rows by key; how many there were."""
+        """Delete rows by key; how many there were.
+
+        :raises DataError: when one is no valid key; none are deleted then.
+        :raises InvalidArgumentError: when it is no list of keys.
+        """
         return bulk.delete_keys(self, keys, self._db._hooks.silent(silent))
 
     # Reading by key
@@ -237,8 +247,9 @@ class Table(Generic[T]):
     def get(self, key_or_criteria: Any) -> Optional[T]:
         """The row with a key, or the first one with the values that a dict of paths names; ``None`` without one.
 
-        :raises DataError: when it is no valid key.
+        :raises DataError: when it, or a value of the criteria, is no valid key.
         :raises SchemaError: when no path of the criteria is indexed.
+        :raises InvalidArgumentError: when the dict is empty.
         """
         if type(key_or_criteria) is dict or isinstance(key_or_criteria, Mapping):
             found: Optional[T] = self.where(key_or_criteria).first()
@@ -256,8 +267,12 @@ class Table(Generic[T]):
 
     @blocking(sources=("keys",))
     def bulk_get(self, keys: Iterable[Any]) -> List[Optional[T]]:
-        """The rows with these keys, in their order, with ``None`` where there is none."""
-        encoded = [encode(key) for key in keys]
+        """The rows with these keys, in their order, with ``None`` where there is none; of one state of the store.
+
+        :raises DataError: when one is no valid key.
+        :raises InvalidArgumentError: when it is no list of keys.
+        """
+        encoded = [encode(key) for key in bulk.listed(keys, "keys")]
         store = self._store()
         with self._db._view((store,)) as view:
             rows = view.many(store, list(dict.fromkeys(encoded)))
@@ -276,7 +291,8 @@ class Table(Generic[T]):
 
         :param path: a path or a list of paths, which gives a :class:`WhereClause`; or a dict of paths and the values
             that rows have there, which gives a :class:`Collection`.
-        :raises SchemaError: when it is not indexed.
+        :raises SchemaError: when it is not indexed; of a dict, when none of its paths is.
+        :raises InvalidArgumentError: when it is none of these, or an empty dict.
         """
         if type(path) is str:
             return WhereClause(self, source_of(self._spec(), path))
@@ -350,6 +366,10 @@ class Table(Generic[T]):
         """All keys, in their order."""
         return self.to_collection().primary_keys()
 
+    def _check(self, silent: bool) -> mutations.Validate:
+        """What checks a document of such a write, if anything does. Those of an upgrade are silent, all of them."""
+        return None if silent or self._validate is None or self._db._upgrading() is not None else self._validate
+
     def _fast(self) -> Optional[Reader]:
         """This thread's reader, for what takes one statement and stands in no transaction."""
         return self._db._fast()
@@ -357,7 +377,7 @@ class Table(Generic[T]):
     # The rest
 
     def attach_schema(self, model_or_callable: Any) -> None:
-        """Check every document that is written, unless the write is silent.
+        """Check every document that is written, unless the write is silent, as all of an upgrade are.
 
         :param model_or_callable: a pydantic model, or a function that raises for a wrong document; ``None`` ends it.
             A write whose document it refuses raises :class:`~selfdb.indexie.StorageError` and writes nothing. A key
@@ -385,13 +405,22 @@ class Table(Generic[T]):
     def start_transaction(
         self, optimistic: bool = False, *, tables: Any = None, conflict: str = "error"
     ) -> OverlayTransaction:
-        """A transaction in memory, written on ``commit()``; see :meth:`Indexie.start_transaction`.
+        """A transaction for a ``with`` block whose writes to this table are held in memory until its ``commit()``.
 
-        :param tables: further tables that it covers.
+        It holds no lock meanwhile. A block that is left without ``commit()`` is rolled back.
+
+        :param optimistic: whether every reader and live query of this process sees its writes at once, and hooks are
+            called by ``commit()`` before anything is stored; otherwise its own context alone sees them.
+        :param tables: further tables that it covers: a name, a table, or a list of these.
+        :param conflict: what ``commit()`` does about a row that was changed elsewhere meanwhile: ``"error"`` raises
+            :class:`~selfdb.indexie.WriteConflictError` and stores nothing; ``"overwrite"`` does not ask.
+        :raises InvalidArgumentError: for another ``conflict``, or what is no table of this database.
+        :raises InvalidTableError: when there is no such table.
         """
         covered: List[Any] = [self]
         if tables is not None:
-            covered += [tables] if isinstance(tables, (str, Table)) else list(tables)
+            given = isinstance(tables, Iterable) and not isinstance(tables, (str, Table))
+            covered += tables if given else [tables]
         return self._db.start_transaction(covered, optimistic=optimistic, conflict=conflict)
 
     def drop(self) -> None:
