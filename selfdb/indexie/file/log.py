@@ -192,8 +192,8 @@ def _keys_of(store: StoreSpec, rows: List[_Row]) -> Dict[str, Collection[Encoded
 
 
 # Encoded keys are numbers and bytes. JSON has no bytes, but strings, which keys are not: one character for each byte.
-# Written by hand, since an encoder that has to ask for each of them takes twice as long.
 
+_encoder = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":"))
 _quoted = json.encoder.encode_basestring
 
 
@@ -203,13 +203,8 @@ def _text(key: EncodedKey) -> str:
     return repr(key) if type(key) is int or isfinite(key) else ("Infinity" if key > 0 else "-Infinity")  # type: ignore[operator, arg-type]
 
 
-def _texts(keys: Iterable[EncodedKey]) -> List[str]:
-    # As _text() does, without a call for each.
-    return [_quoted(key.decode("latin-1")) if type(key) is bytes else _text(key) for key in keys]
-
-
 def _encode_one(store: StoreSpec, key: EncodedKey, keys: Tuple[Any, ...]) -> bytes:
-    """What :func:`_encode` gives where one row was added, which is what most commits are."""
+    """What :func:`_encode` gives where one row was added, which is what most commits are: by hand in half the time."""
     form: Optional[Tuple[str, List[str]]] = store.__dict__.get("_log_form")
     if form is None:
         names = [f"],{_quoted(index.name)}:[" for index in store.indexes]
@@ -223,7 +218,7 @@ def _encode_one(store: StoreSpec, key: EncodedKey, keys: Tuple[Any, ...]) -> byt
             parts += (name, repr(value))
         elif kind is tuple:
             if value:
-                parts += (name, ",".join(_texts(value)))
+                parts += (name, ",".join(map(_text, value)))
         elif value is not None:
             parts += (name, _text(value))
     parts.append("]}}")
@@ -231,14 +226,12 @@ def _encode_one(store: StoreSpec, key: EncodedKey, keys: Tuple[Any, ...]) -> byt
 
 
 def _encode(changes: Changes) -> bytes:
-    stores = []
-    for name, indexes in changes.items():
-        if indexes is None:
-            stores.append(f"{_quoted(name)}:null")
-            continue
-        inner = [f"{_quoted(index)}:[{','.join(_texts(keys))}]" for index, keys in indexes.items()]
-        stores.append(f"{_quoted(name)}:{{{','.join(inner)}}}")
-    return ("{" + ",".join(stores) + "}").encode()
+    plain = {store: indexes and dict(zip(indexes, map(_plain, indexes.values()))) for store, indexes in changes.items()}
+    return _encoder.encode(plain).encode()
+
+
+def _plain(keys: Iterable[EncodedKey]) -> List[Any]:
+    return [key.decode("latin-1") if type(key) is bytes else key for key in keys]
 
 
 def decode(body: bytes) -> Changes:

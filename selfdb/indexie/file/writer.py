@@ -98,6 +98,7 @@ class Writer:
         :raises IndexieTimeoutError: when the lock is not to be had in time.
         """
         self._home = home = self.database._connections
+        self._owner = self
         try:
             self._begin(home.acquire_writer(timeout, self))
         except BaseException:
@@ -180,6 +181,8 @@ class Writer:
                     publish()
             self.active = False
             home.release_writer(connection)
+            # What it was held for holds this: a cycle would leave both to the garbage collector.
+            self._home = self._owner = None
         except BaseException:
             self.rollback()
             raise
@@ -201,8 +204,8 @@ class Writer:
         """Undo everything. Harmless when it is over already, or was never begun, or was interrupted in between."""
         self.active = False
         if self._home is not None:
-            # Not noted in itself, for a cycle would leave each of them to the garbage collector.
-            self._home.reclaim(self if self._owner is None else self._owner)
+            self._home.reclaim(self._owner)
+            self._home = self._owner = None
 
     def savepoint(self) -> _Savepoint:
         """Undo everything of its block when the block raises."""

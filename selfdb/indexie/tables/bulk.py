@@ -179,23 +179,34 @@ def _add_at_once(
 def _numbered_and_added(
     sink: Sink, store: StoreSpec, ready: Sequence[Prepared], insert_many: Callable[..., None]
 ) -> List[EncodedKey]:
-    rows = list(ready)
-    if store.auto:
-        number = sink.next_key(store) if any(key is None for _, _, key in rows) else 1
-        for place, row in enumerate(rows):
-            key = row[2]
-            if key is None:
-                if number > LAST_GENERATED:
-                    raise ConstraintError("no more keys", table=store.name)
-                rows[place] = mutations.numbered(store, row, number)
-                number += 1
-            elif type(key) is not bytes and key >= number:  # type: ignore[operator]
-                number = floor(min(key, LAST_GENERATED)) + 1  # type: ignore[arg-type]
-        insert_many(store, rows)
-        sink.saw_key(store, number - 1)
+    if not store.auto:
+        insert_many(store, ready)
+        return [key for _, _, key in ready]  # type: ignore[misc]
+    keys = [key for _, _, key in ready]
+    number = sink.next_key(store) if None in keys else 1
+    last = number + len(keys) - 1
+    if keys.count(None) == len(keys) and last <= LAST_GENERATED:
+        rows = mutations.numbered_from(store, ready, number)
     else:
-        insert_many(store, rows)
+        rows, last = _numbered(store, ready, number)
+    insert_many(store, rows)
+    sink.saw_key(store, last)
     return [key for _, _, key in rows]  # type: ignore[misc]
+
+
+def _numbered(store: StoreSpec, ready: Sequence[Prepared], number: int) -> Tuple[List[Prepared], int]:
+    """The rows, some of which have a key, with generated ones for the others; and above which number to go on."""
+    rows = list(ready)
+    for place, row in enumerate(rows):
+        key = row[2]
+        if key is None:
+            if number > LAST_GENERATED:
+                raise ConstraintError("no more keys", table=store.name)
+            rows[place] = mutations.numbered(store, row, number)
+            number += 1
+        elif type(key) is not bytes and key >= number:  # type: ignore[operator]
+            number = floor(min(key, LAST_GENERATED)) + 1  # type: ignore[arg-type]
+    return rows, number - 1
 
 
 def _put_all(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Dict, Optional, Tuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Dict, List, Optional, Tuple
 
 from ..errors import DataCloneError, DataError, InvalidArgumentError, KeyNotFoundError
 from ..keys.keys import decode, encode
@@ -23,6 +23,7 @@ __all__ = [
     "insert",
     "key_in",
     "numbered",
+    "numbered_from",
     "prepared",
     "put",
     "put_over",
@@ -133,6 +134,20 @@ def numbered(store: StoreSpec, row: Prepared, number: int) -> Prepared:
     if indexed:
         document = {**document, path: number}
     return document, f"{text[:-1]},{name}{number}}}" if len(text) > 2 else f"{{{name}{number}}}", number
+
+
+def numbered_from(store: StoreSpec, rows: Sequence[Prepared], number: int) -> List[Prepared]:
+    """Rows with generated keys that follow each other."""
+    path, name, indexed = store.__dict__.get("_numbered") or _form(store)
+    if path is None or indexed:
+        return [numbered(store, row, key) for key, row in enumerate(rows, number)]
+    # Most rows as numbered() does, without a call for each.
+    return [
+        numbered(store, (document, text, None), key)
+        if len(text) == 2 or path in document or '"$ix"' in text
+        else (document, f"{text[:-1]},{name}{key}}}", key)
+        for key, (document, text, _) in enumerate(rows, number)
+    ]
 
 
 def _form(store: StoreSpec) -> Tuple[Optional[str], str, bool]:
