@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Optional
 
 from ..core.arguments import is_token
 from ..core.clock import Deadline
 from ..core.encoding import encode_json
+from ..core.forks import renew_after_fork
 from ..core.request import Request
 from ..core.tokens import TokenKeeper, Tokens, expiry_of, subject_of
 from ..core.transport import Transport
@@ -27,6 +29,8 @@ class _Known(NamedTuple):
     user: Optional[str]
     first: str
     """The access token that it began with; names who nobody has said more of."""
+    replaced: Optional[str] = None
+    """The access token in whose place it comes, which is in use until everybody has the new one."""
 
 
 def session_in(answer: Answer, body: Any, now: float, refresh_token: str | None = None) -> Session:
@@ -67,6 +71,11 @@ class SessionBook:
         self._key = key
         self._headers = sorted((name.lower(), value) for name, value in headers.items())
         self._known: _Known | None = None
+        renew_after_fork(self)
+        self._renew_in_child()
+
+    def _renew_in_child(self) -> None:
+        self._lock = threading.RLock()  # what is known and the tokens that it is known of change together
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"
@@ -83,21 +92,24 @@ class SessionBook:
     def take(self, session: Session, user: str | None) -> None:
         """Go on with ``session``, of the user with the id ``user`` if that is known."""
         before = self.identity()
-        self._known = _Known(session, user, session.access_token)
-        self.keeper.set(Tokens(session.access_token, session.refresh_token))
+        with self._lock:
+            self._known = _Known(session, user, session.access_token)
+            self.keeper.set(Tokens(session.access_token, session.refresh_token))
         self.tell(before)
 
     def know(self, access: str, user: str) -> None:
         """The access token ``access`` turned out to be of the user with the id ``user``."""
-        session = self.current()
-        if session is not None and session.access_token == access:
-            self._known = _Known(session, user, self._first(access))
+        with self._lock:
+            session = self.current()
+            if session is not None and session.access_token == access:
+                self._known = _Known(session, user, self._first(access))
 
     def clear(self) -> None:
         """Nobody is signed in any more."""
         before = self.identity()
-        self.keeper.set(None)
-        self._known = None
+        with self._lock:
+            self.keeper.set(None)
+            self._known = None
         self.tell(before)
 
     def tell(self, before: str) -> None:
@@ -111,24 +123,29 @@ class SessionBook:
 
     def identities(self) -> list[str]:
         """As ``identity``, and behind it those under which the cache may know the user from before. Secret."""
-        tokens, known = self.keeper.current(), self._known
+        tokens = self.keeper.current()
         names: list[tuple[str, ...]] = [()]
         if tokens is not None:
-            names = [("token", self._first(tokens.access))]
+            known = self._known_of(tokens.access)
+            names = [("token", tokens.access if known is None else known.first)]
             user = subject_of(tokens.access)
-            if user is None and known is not None and known.session.access_token == tokens.access:
+            if user is None and known is not None:
                 user = known.user
             if user is not None:
                 names.insert(0, ("user", user))
         return [json.dumps((self._key, self._headers, name)) for name in names]
 
-    def _first(self, access: str) -> str:
+    def _known_of(self, access: str) -> _Known | None:
         known = self._known
-        return access if known is None or known.session.access_token != access else known.first
+        return None if known is None or access not in (known.session.access_token, known.replaced) else known
+
+    def _first(self, access: str) -> str:
+        known = self._known_of(access)
+        return access if known is None else known.first
 
     def renew(self, transport: Transport, refresh_token: str, deadline: Deadline) -> Tokens:
         """Exchange a refresh token for a new pair (``POST /auth/refresh``); what the transport renews with."""
-        held, known = self.keeper.current(), self._known
+        held = self.keeper.current()
         request = Request(
             "POST",
             "/auth/refresh",
@@ -143,8 +160,9 @@ class SessionBook:
         response = transport.exchange(request, deadline)
         answer = Answer(response.status_code, response.headers, response.content)
         session = session_in(answer, answer.json(), self.now(), refresh_token)
-        if self.keeper.current() == held:  # else somebody signed in, or out, meanwhile
-            same = held is not None and known is not None and known.session.access_token == held.access
-            first = session.access_token if held is None else self._first(held.access)
-            self._known = _Known(session, known.user if known is not None and same else None, first)
+        with self._lock:
+            if held is not None and self.keeper.current() == held:  # else somebody signed in, or out, meanwhile
+                known = self._known_of(held.access)
+                user, first = (None, held.access) if known is None else (known.user, known.first)
+                self._known = _Known(session, user, first, held.access)
         return Tokens(session.access_token, session.refresh_token)

@@ -113,7 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     query.add_argument(
         "--where", nargs=3, action="append", default=[], metavar=("PATH", "OP", "VALUE"), help=_WHERE_HELP
     )
-    query.add_argument("--order", metavar="PATH", help="sort by it (by the key, or by the first --where)")
+    query.add_argument("--order", metavar="PATH", help="any path to sort by (the key, or the first --where)")
     query.add_argument("--reverse", action="store_true", help="from the end")
     query.add_argument("--limit", type=int, metavar="N")
     query.add_argument("--offset", type=int, default=0, metavar="N", help="leave the first N out")
@@ -123,6 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     export = actions.add_parser("export", help="write a whole database as JSON")
     _add_database(export, _export)
     export.add_argument("--output", metavar="FILE", help="a new file (standard output)")
+    export.add_argument("--skip-damaged", action="store_true", help="leave out rows that cannot be read")
 
     read = actions.add_parser("import", help="read what export wrote into the stores of a database")
     _add_database(read, _import)
@@ -203,9 +204,9 @@ def _collection(table: Any, options: argparse.Namespace) -> Any:
         for path, operator, value in options.where[1:]:
             rows = rows.filter(_meets(keys_at(table.schema, path), _ranges(operator, _value(value))))
         rows = rows.distinct()  # a row with several values at the path is one row all the same
-        rows = rows if options.order is None else rows.order_by(options.order)
     else:
-        rows = table.to_collection() if options.order is None else table.order_by(options.order)
+        rows = table.to_collection()
+    rows = rows if options.order is None else rows.order_by(options.order)
     rows = (rows.reverse() if options.reverse else rows).offset(options.offset)
     return rows if options.limit is None else rows.limit(options.limit)
 
@@ -262,12 +263,12 @@ def _list(operator: str, value: Any, length: Optional[int] = None) -> List[Any]:
 
 def _export(db: Any, options: argparse.Namespace) -> int:
     if options.output is None:
-        db.export_json(_open(sys.stdout, "output"))
+        db.export_json(_open(sys.stdout, "output"), skip_damaged=options.skip_damaged)
         return 0
     written = Path(options.output)
     written.open("x").close()  # what is there already is not written over
     try:
-        db.export_json(written)
+        db.export_json(written, skip_damaged=options.skip_damaged)
     except BaseException:
         written.unlink(missing_ok=True)
         raise

@@ -496,6 +496,7 @@ class Indexie(Services):
         :raises IndexieTimeoutError: when somebody still has it open then.
         :raises DatabaseCorruptError: when the file is something else; it stays.
         """
+        _check_seconds(timeout, "timeout")
         return maintenance.delete(places.file_of(name, directory), timeout)
 
     @classmethod
@@ -531,15 +532,17 @@ class Indexie(Services):
         return maintenance.integrity(self)
 
     @blocking
-    def export_json(self, file: Union[PathLike, IO[str]]) -> int:
+    def export_json(self, file: Union[PathLike, IO[str]], *, skip_damaged: bool = False) -> int:
         """Write all stores as JSON, as they are committed at one moment. A file of that path is replaced in one step.
 
         :param file: a path, or a file that is open for writing text.
-        :returns: how many rows there are.
+        :param skip_damaged: whether rows that cannot be read are left out; :meth:`integrity_check` names them.
+        :returns: how many rows were written.
+        :raises DatabaseCorruptError: when a row cannot be read otherwise: ``error.table`` and ``error.key``.
         :raises InvalidArgumentError: when it is neither.
         :raises OSError: when it cannot be written.
         """
-        return maintenance.export_json(self, file)
+        return maintenance.export_json(self, file, skip_damaged)
 
     @blocking
     def import_json(self, file: Union[PathLike, IO[str]], *, clear: bool = False) -> int:

@@ -73,6 +73,7 @@ __all__ = [
     "VersionError",
     "WriteConflictError",
     "is_busy",
+    "is_no_text",
     "translate",
     "translated",
 ]
@@ -267,7 +268,13 @@ class QuotaExceededError(IndexedDBError):
 
 
 class DatabaseCorruptError(IndexedDBError):
-    """The file is not a database of this kind, or it is damaged."""
+    """The file is not a database of this kind, or it is damaged.
+
+    :ivar table: with ``key``, the row that cannot be read, where it is one.
+    """
+
+    table: Optional[str] = None
+    key: Any = None
 
 
 _BY_CODE: Dict[int, Type[IndexedDBError]] = {
@@ -317,6 +324,11 @@ def is_busy(error: sqlite3.Error) -> bool:
     return _code(error) in (5, 6)
 
 
+def is_no_text(error: sqlite3.Error) -> bool:
+    """Whether bytes that are no UTF-8 stand where a text should."""
+    return "Could not decode to UTF-8" in str(error)
+
+
 def translate(error: sqlite3.Error) -> IndexedDBError:
     """The error to raise in place of SQLite's; the caller raises it ``from error``."""
     code = _code(error)
@@ -329,6 +341,9 @@ def translate(error: sqlite3.Error) -> IndexedDBError:
             "the file, or what SQLite keeps beside it, was deleted or replaced while it was open"
         )
     kind = _BY_CODE.get(code, IndexedDBError)
+    if is_no_text(error):
+        # SQLite's own words hold what the row does.
+        return DatabaseCorruptError("a stored document is no text; integrity_check() says which")
     if code == 9:
         return kind("the database was closed while this call ran")
     if code in (5, 6):

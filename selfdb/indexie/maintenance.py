@@ -19,7 +19,7 @@ from .file.snapshot import Snapshot
 from .keys.extraction import extractor_of
 from .keys.keys import decode, encode
 from .keys.paths import MISSING, lookup
-from .keys.ranges import EVERYTHING
+from .keys.stored import document_of, text_of
 from .keys.values import dump, load, load_whole
 from .ports import Sink
 from .schema import catalogue
@@ -87,14 +87,15 @@ def _disagreements(snapshot: Snapshot, rows: Rows, spec: StoreSpec) -> Iterator[
     unread = False
     while True:
         some = connection.all(
-            f"SELECT r, k, d{columns} FROM {rows.table} WHERE r > ? ORDER BY r LIMIT {_ROWS_AT_ONCE}", (last,)
+            f"SELECT r, k, CAST(d AS BLOB){columns} FROM {rows.table} WHERE r > ? ORDER BY r LIMIT {_ROWS_AT_ONCE}",
+            (last,),
         )
         if not some:
             break
         last = some[-1][0]
-        for _, key, text, *held in some:
+        for _, key, stored, *held in some:
             try:
-                keys = indexes_of(load(text))
+                keys = indexes_of(load(text_of(stored)))
             except DatabaseCorruptError as error:
                 unread = True
                 yield f"{spec.name}: the row of the key {decode(key)!r}: {error}"
@@ -117,20 +118,23 @@ def _disagreements(snapshot: Snapshot, rows: Rows, spec: StoreSpec) -> Iterator[
 # JSON
 
 
-def export_json(database: Indexie, place: Place) -> int:
-    """Write everything, of one moment; how many rows."""
+def export_json(database: Indexie, place: Place, skip_damaged: bool) -> int:
+    """Write everything, of one moment; how many rows.
+
+    :param skip_damaged: whether rows that cannot be read are left out.
+    """
     if hasattr(place, "write"):
         file = cast("IO[str]", place)
         try:
             file.write("")
         except TypeError as error:
             raise InvalidArgumentError("export_json() takes a path, or a file that is open for writing text") from error
-        return _export(database, file)
+        return _export(database, file, skip_damaged)
     path = _path(place, "export_json() takes a path, or a file that is open for writing text")
     part = path.with_name(path.name + ".part")
     try:
         with part.open("w", encoding="utf-8") as file:
-            count = _export(database, file)
+            count = _export(database, file, skip_damaged)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
@@ -143,7 +147,7 @@ def _path(place: Any, said: str) -> Path:
     return Path(place)
 
 
-def _export(database: Indexie, file: IO[str]) -> int:
+def _export(database: Indexie, file: IO[str], skip_damaged: bool) -> int:
     snapshot = database._base()
     count = 0
     try:
@@ -155,7 +159,13 @@ def _export(database: Indexie, file: IO[str]) -> int:
             name = json.dumps(spec.name, ensure_ascii=False)
             file.write(f'{"," if at else ""}\n{name}: {json.dumps(about, ensure_ascii=False)[:-1]}, "rows": [')
             mark = ""
-            for _, key, text in snapshot.scan(spec, None, [EVERYTHING]):
+            for key, text in snapshot.stored(spec):
+                try:
+                    document_of(spec, key, text)
+                except DatabaseCorruptError:
+                    if skip_damaged:
+                        continue
+                    raise
                 file.write(f"{mark}\n[{dump(decode(key))[1]}, {text}]")
                 mark = ","
                 count += 1

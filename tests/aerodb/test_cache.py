@@ -65,11 +65,10 @@ def test_c085_so_is_the_count(aero: AeroServer, reader: AeroDBClient) -> None:
 
 def test_c085_a_timeout_counts_as_not_being_there(aero: AeroServer, client_for: Make, cache: OfflineCache) -> None:
     stall = threading.Event()
-    client = client_for(aero, cache=cache, timeout=0.3)
-    kept = read(client).data
-    aero.before = lambda request: stall.wait(10)
+    kept = data(read(client_for(aero, cache=cache)))
+    aero.before = lambda request: stall.wait(60)
     try:
-        response = read(client)
+        response = read(client_for(aero, cache=cache, timeout=0.3))
     finally:
         stall.set()
     assert (response.data, response.from_cache) == (kept, True)

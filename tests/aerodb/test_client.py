@@ -6,7 +6,6 @@ import contextlib
 import io
 import logging
 import pickle
-import socket
 import threading
 import time
 import warnings
@@ -21,6 +20,7 @@ from selfdb.aerodb import AeroDBClient, AeroDBRequestError, AeroDBResponse, Offl
 from selfdb.exceptions import InvalidRequestError
 from tests.aerodb.services import EMAIL, KEY, PASSWORD, code, data
 from tests.servers.aerodb.server import AeroServer
+from tests.servers.process import free_port
 from tests.servers.replies import ReplyServer
 
 Make = Callable[..., AeroDBClient]
@@ -261,15 +261,9 @@ def test_c007_a_channel_says_so_too(client: AeroDBClient) -> None:
     assert client.realtime.connection_state == "disconnected"
 
 
-def closed_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
 @each_call
 def test_c008_a_port_that_refuses_is_a_network_error(client_for: Make, name: str) -> None:
-    response = CALLS[name](client_for(f"http://127.0.0.1:{closed_port()}"))
+    response = CALLS[name](client_for(f"http://127.0.0.1:{free_port()}"))
     assert code(response) == "NETWORK_ERROR"
     assert response.error is not None
     assert response.error.status is None
@@ -343,7 +337,7 @@ def test_c087_neither_key_nor_token_is_shown(
 
 def test_c087_errors_of_the_network_show_none_either(client_for: Make, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    client = client_for(f"http://127.0.0.1:{closed_port()}", key=SECRET)
+    client = client_for(f"http://127.0.0.1:{free_port()}", key=SECRET)
     client.auth.set_session("access-of-somebody", "refresh-of-somebody")
     response = client.from_("items").execute()
     channel = client.channel("posts").subscribe(timeout=0.2)

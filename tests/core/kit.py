@@ -18,7 +18,7 @@ from selfdb.core.tokens import TokenKeeper
 from selfdb.core.transport import Transport
 from selfdb.core.urls import BaseURL
 
-BOUND = 15.0  # seconds that nothing here may take longer than
+BOUND = 60.0  # seconds that nothing here may take longer than
 
 
 @contextlib.contextmanager
@@ -75,6 +75,10 @@ class Background:
             self._outcome["value"] = self._work()
         except BaseException as error:
             self._outcome["error"] = error
+
+    @property
+    def ended(self) -> bool:
+        return not self._thread.is_alive()
 
     def result(self) -> Any:
         """What it returned, or what it raised as a value."""

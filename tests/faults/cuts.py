@@ -12,7 +12,7 @@ from selfdb.exceptions import SelfDBError
 from tests.faults.ledger import Ledger
 from tests.servers.cutting import Cut, CuttingProxy
 
-BOUND = 100.0  # seconds that all calls of a bench may take together, unless told otherwise
+BOUND = 250.0  # seconds that all calls of a bench may take together, unless told otherwise
 
 
 class Said(NamedTuple):

@@ -261,7 +261,7 @@ def test_g18_in_a_header(echo: Echo, name: str) -> None:
         )
 
 
-@settings(max_examples=EXAMPLES * 4, deadline=None)
+@settings(max_examples=EXAMPLES * 4, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.text(max_size=30) | st.sampled_from(AWKWARD))
 def test_g18_an_address_is_one_or_is_refused(text: str) -> None:
     for url in (text, f"http://{text}", f"http://127.0.0.1:1/{text}", f"http://127.0.0.1:1{text}"):
@@ -276,7 +276,7 @@ def test_g18_an_address_is_one_or_is_refused(text: str) -> None:
         db.close()
 
 
-@settings(max_examples=EXAMPLES * 2, deadline=None)
+@settings(max_examples=EXAMPLES * 2, deadline=None, suppress_health_check=list(HealthCheck))
 @given(TEXT)
 def test_g18_a_topic_is_text_or_is_refused(text: str) -> None:
     db = SelfDB("http://127.0.0.1:1", "the-key")

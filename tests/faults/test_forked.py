@@ -95,7 +95,7 @@ def echo(request: Request) -> Any:
     return 200, {}, json.dumps(request.target).encode()
 
 
-@pytest.mark.timeout(3600 if soak.LONG else 120)
+@pytest.mark.timeout(3600 if soak.LONG else 300)
 @pytest.mark.parametrize("secure", [False, True], ids=["tcp", "tls"])
 def test_g09_eight_children_and_their_parent_use_one_client(
     secure: bool, tls: Tls, replies: Callable[..., ReplyServer]

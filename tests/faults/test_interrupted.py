@@ -63,7 +63,7 @@ def served() -> int:
 
 # Between a socket's making and the line that keeps it nobody can close it but the interpreter.
 @pytest.mark.filterwarnings("ignore:unclosed <s:ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.timeout(3600 if soak.LONG else 120)
+@pytest.mark.timeout(3600 if soak.LONG else 300)
 @pytest.mark.parametrize("method", ["GET", "POST"])
 @pytest.mark.parametrize("secure", [False, True], ids=["tcp", "tls"])
 def test_g02_an_interrupt_at_any_point_crosses_no_answer(

@@ -197,6 +197,7 @@ def test_g01_the_late_answer_of_a_call_that_timed_out(
     patient = db.with_options(timeout=30)
     for number in range(5):
         insert(patient, f"next {number}")
+    server.wait_for(requests=7)
     assert len(server.requests) == 7
 
 

@@ -19,7 +19,7 @@ TIMES = soak.amount("SELFDB_REPEATS", here=5, long=1000)
 
 pytestmark = [
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="descriptors are counted in Linux's /proc"),
-    pytest.mark.timeout(3600 if soak.LONG else 120),
+    pytest.mark.timeout(3600 if soak.LONG else 300),
 ]
 
 
@@ -33,7 +33,7 @@ def appetite(what: str, **settings: Any) -> Dict[str, Any]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=3000 if soak.LONG else 100,
+        timeout=3000 if soak.LONG else 280,
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == "", "nothing is told that nobody asked for"

@@ -24,7 +24,7 @@ KEY = "key-of-the-memory-tests"
 
 pytestmark = [
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="peak memory is read from Linux's /proc"),
-    pytest.mark.timeout(3600 if soak.LONG else 120),
+    pytest.mark.timeout(3600 if soak.LONG else 300),
 ]
 
 

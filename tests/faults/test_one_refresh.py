@@ -67,7 +67,7 @@ def signed_in(url: str, api_key: str, **options: Any) -> Iterator[SelfDB]:
         yield db
 
 
-@pytest.mark.timeout(3600 if soak.LONG else 120)
+@pytest.mark.timeout(3600 if soak.LONG else 300)
 def test_g05_fifty_threads_at_expiry_make_one_refresh(short: Any, clock: FakeClock, refreshes: Refreshes) -> None:
     with signed_in(short.url, short.api_key) as db:
         for _ in range(ROUNDS):
@@ -90,7 +90,7 @@ with SelfDB(session_store=FileStore(sys.argv[1])) as db:
 """
 
 
-@pytest.mark.timeout(3600 if soak.LONG else 120)
+@pytest.mark.timeout(3600 if soak.LONG else 300)
 def test_g05_four_processes_with_one_session_file_make_one_refresh(
     short: Any, clock: FakeClock, refreshes: Refreshes, tmp_path: Path
 ) -> None:
@@ -154,9 +154,11 @@ def test_g05_a_refresh_that_fails_signs_nobody_out_and_is_tried_again(
                 with pytest.raises(SelfDBError) as caught:
                     db.auth.me()
                 assert not isinstance(caught.value, AuthenticationError)
+                wait_until(lambda: bool(refreshes.statuses))  # the server may be slower than the time-out
                 assert refreshes.take() == [200 if fault in harms else int(fault)]
                 refreshes.before = lambda: None
-                assert in_threads(8, lambda: db.auth.me().email) == [ADMIN_EMAIL] * 8
+                patient = db.with_options(timeout=30)
+                assert in_threads(8, lambda: patient.auth.me().email) == [ADMIN_EMAIL] * 8
                 assert refreshes.take() == [200]
 
 
@@ -233,7 +235,7 @@ def test_g05_the_lock_of_a_process_that_is_killed_in_a_refresh_is_free(
         def hold() -> None:
             refreshes.before = lambda: None
             arrived.set()
-            assert go_on.wait(30)
+            assert go_on.wait(100)
 
         refreshes.before = hold
         try:
@@ -242,7 +244,7 @@ def test_g05_the_lock_of_a_process_that_is_killed_in_a_refresh_is_free(
                     holder.expect("child")
                 assert arrived.wait(30)
                 with pytest.raises(SelfDBError, match="holds the session lock"):
-                    db.with_options(deadline=0.2).auth.me()
+                    db.with_options(deadline=2).auth.me()
                 holder.process.kill()
                 holder.process.wait(30)
                 # Its forked child lives on, and must not keep what the parent held.

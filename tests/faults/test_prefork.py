@@ -24,7 +24,7 @@ REQUESTS = soak.amount("SELFDB_PREFORK_REQUESTS", here=40, long=1000)
 BOUND = 1500 if soak.LONG else 60  # seconds for them
 
 
-@pytest.mark.timeout(600 if soak.LONG else 120)
+@pytest.mark.timeout(600 if soak.LONG else 300)
 @pytest.mark.parametrize("backend", ["sqlite"], scope="session")
 def test_g09_gunicorn_with_a_client_from_before_the_fork(server: Any, http: Http) -> None:
     pytest.importorskip("gunicorn")

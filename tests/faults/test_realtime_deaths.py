@@ -121,6 +121,7 @@ def beating(world: World) -> None:
     world.realtime.connect()
     world.listener.channel.subscribe()
     world.proxy.plan("frame", world.die)
+    assert world.dead.wait(BOUND)
     session_machine.HEARTBEAT_EVERY = 30.0
 
 
@@ -168,7 +169,7 @@ def deaths() -> List[Death]:
     return [Death(STATES[n * 4 % len(STATES)], HOW[n % len(HOW)]) for n in range(first, first + DEATHS)]
 
 
-@pytest.mark.timeout(3600 if soak.LONG else 120)
+@pytest.mark.timeout(3600 if soak.LONG else 300)
 def test_g06_a_server_that_dies_at_any_state_is_joined_again(
     tmp_path: Path, signed_in: Callable[..., SelfDB], monkeypatch: pytest.MonkeyPatch
 ) -> None:

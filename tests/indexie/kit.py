@@ -6,6 +6,8 @@ import threading
 import time
 from typing import Any, Callable, Generic, List, TypeVar
 
+from selfdb.core.clock import Clock
+
 T = TypeVar("T")
 
 SOON = 10.0
@@ -53,6 +55,19 @@ class Counted(Generic[T]):
     def __call__(self) -> T:
         self.runs += 1
         return self._function()
+
+
+class Hands(Clock):
+    """A clock that is moved by hand."""
+
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+
+    def time(self) -> float:
+        return self.now
+
+    def monotonic(self) -> float:
+        return self.now
 
 
 def feeding() -> bool:

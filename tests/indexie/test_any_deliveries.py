@@ -13,13 +13,13 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from selfdb.core.clock import Clock
 from selfdb.indexie.database import Indexie
 from selfdb.indexie.hooks.delivery import Delivery, _Loop
 from selfdb.indexie.hooks.outbox import Outbox
 from selfdb.indexie.hooks.outbox_tables import Stored
 from selfdb.indexie.timing import Timing
 from tests import soak
+from tests.indexie.kit import Hands
 
 LEASE = 60.0
 WHO: List[Set[str]] = [{"a", "b"}, {"b", "c"}]
@@ -28,19 +28,6 @@ WHO: List[Set[str]] = [{"a", "b"}, {"b", "c"}]
 
 class Death(BaseException):
     """The process ends here, and writes nothing down any more."""
-
-
-class Hands(Clock):
-    """A clock that is moved by hand."""
-
-    def __init__(self) -> None:
-        self.now = 1_000_000.0
-
-    def time(self) -> float:
-        return self.now
-
-    def monotonic(self) -> float:
-        return self.now
 
 
 class Manual(Delivery):

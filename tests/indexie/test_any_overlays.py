@@ -20,6 +20,7 @@ from selfdb.indexie.errors import BulkError, ConstraintError, HookError, WriteCo
 from selfdb.indexie.live.live import use_live_query
 from selfdb.indexie.timing import Timing
 from tests import soak
+from tests.indexie.kit import wait_until
 
 STORES = {"rows": "id, &email, age, *tags"}
 KEYS = st.integers(1, 4)
@@ -337,6 +338,7 @@ def test_i3_readers_see_each_row_once_while_overlays_come_and_go(rows: Any, read
     for reader in readers:
         reader.start()
     try:
+        wait_until(lambda: reads[0] or wrong)
         for number in range(soak.amount("SELFDB_IX_OVERLAYS", here=40, long=2000)):
             with rows.rows.start_transaction(optimistic=True) as tx:
                 rows.rows.to_collection().modify(turn, silent=True)
@@ -389,7 +391,7 @@ def test_i3_a_read_that_begins_in_the_middle_of_a_commit(rows: Any, read: str, m
 
             publisher.remove = remove_after_reading
         tx.commit()
-    reader.join(10)
+    reader.join(60)
     assert seen == [list(range(6))]
 
 

@@ -54,6 +54,25 @@ def test_it_is_refused(db: Any, other: Any, tmp_path: Path, call: str) -> None:
     assert db.users.to_array() == before
 
 
+@pytest.mark.parametrize("timeout", [NAN, -1, "1", None], ids=repr)
+def test_a_deletion_that_would_wait_for_ever(db: Any, path: Path, timeout: Any) -> None:
+    with pytest.raises(InvalidArgumentError, match="timeout"):
+        Indexie.delete_database(path, timeout=timeout)
+    assert db.users.count() == 0
+
+
+@pytest.mark.parametrize("directory", [5, b"x", "a\0b", ["x"]], ids=repr)
+def test_a_folder_is_a_path(directory: Any) -> None:
+    for ask in (
+        lambda: Indexie("x", directory=directory),
+        lambda: Indexie.exists("x", directory=directory),
+        lambda: Indexie.delete_database("x", directory=directory),
+        lambda: Indexie.database_names(directory=directory),
+    ):
+        with pytest.raises(InvalidArgumentError, match="directory"):
+            ask()
+
+
 @pytest.mark.parametrize("timeout", [NAN, "1", [1]], ids=repr)
 @pytest.mark.parametrize("wait", ["wait_for_change", "wait_until", "settle"])
 def test_a_wait_that_would_not_end_as_it_was_told(db: Any, wait: str, timeout: Any) -> None:

@@ -111,7 +111,12 @@ def test_tasks_that_are_cancelled_at_any_moment(path: Path) -> None:
                     if result is not None and not isinstance(result, asyncio.CancelledError):
                         raise result
             blocking = db._blocking
-            while blocking._publisher.layers or any(each.holder for each in blocking._connections._known):
+
+            def held() -> bool:
+                with blocking._connections._lock:  # other threads make connections meanwhile
+                    return bool(blocking._publisher.layers) or any(each.holder for each in blocking._connections._known)
+
+            while held():
                 await asyncio.sleep(0.01)  # what was given up while it was committed comes to its end a moment later
             assert await db.users.add({"name": "the lock is free"}), "nobody holds it"
             await db.logs.add({"name": "the lock is free"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 from pathlib import Path
 from typing import Any, Callable, Dict, List
@@ -204,7 +205,7 @@ def test_a_first_run_that_is_cancelled_before_a_thread_takes_it_may_be_made_agai
             assert type(await cancelled(task)) is asyncio.CancelledError
             free.set()
             await busy
-            assert await asyncio.wait_for(lq.ready(), 5) == 0
+            assert await asyncio.wait_for(lq.ready(), BOUND) == 0
             await db.users.add({"name": "Ann"})
             assert await lq.wait_until(lambda count: count == 1, BOUND)
             await lq.close()
@@ -335,9 +336,10 @@ def test_c079_a_live_query_under_a_thousand_commits(path: Path) -> None:
             lq: Any = use_live_query(lambda: db.users.count())
             await lq.ready()
             seen: List[int] = []
+            many, commits = asyncio.Event(), itertools.count(1)
 
             async def note(count: int) -> None:
-                await asyncio.sleep(0)
+                await many.wait()  # whatever is committed during a callback is one run more
                 seen.append(count)
 
             lq.subscribe(note)
@@ -345,6 +347,8 @@ def test_c079_a_live_query_under_a_thousand_commits(path: Path) -> None:
             async def writes(name: str) -> None:
                 for number in range(250):
                     await db.users.add({"name": f"{name}{number}"})
+                    if next(commits) == 700:
+                        many.set()
 
             await asyncio.gather(*map(writes, "abcd"))
             assert await lq.wait_until(lambda count: count == 1000, BOUND)

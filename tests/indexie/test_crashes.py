@@ -95,7 +95,7 @@ def crash() -> Iterator[Callable[..., int]]:
 
     yield run
     stdin.close()
-    process.wait(10)
+    process.wait(60)
     stdout.close()
 
 

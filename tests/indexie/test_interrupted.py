@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import dis
+import gc
 import sys
 from pathlib import Path
 from typing import Any, Callable, Dict, Optional
@@ -33,11 +34,13 @@ class Point:
         self._last: Dict[Any, Optional[str]] = {}
 
     def __enter__(self) -> Point:
+        gc.disable()  # what is collected in between, other tests' garbage too, would be interrupted in its end
         sys.settrace(self._trace)
         return self
 
     def __exit__(self, *exception: Any) -> None:
         sys.settrace(None)
+        gc.enable()
         self._last.clear()
 
     def _trace(self, frame: Any, event: str, argument: Any) -> Any:

@@ -13,7 +13,7 @@ import pytest
 from selfdb.indexie import (
     use_live_query,
 )
-from tests.indexie.kit import SOON, Calls, Counted, names, settled
+from tests.indexie.kit import SOON, Calls, Counted, feeding, names, settled, wait_until
 
 
 class TestCase075:
@@ -21,7 +21,7 @@ class TestCase075:
         users = use_live_query(lambda: db.users.to_array())
         assert users.value == []
         db.users.add({"name": "Ann"})
-        assert users.wait_for_change(5)
+        assert users.wait_for_change(SOON)
         assert names(users.value) == ["Ann"]
         assert users() == users.value
         assert users.version == 2
@@ -249,6 +249,7 @@ class TestCase078:
 
         for _ in range(20):
             use_live_query(lambda: db.users.count()).close()
+        wait_until(lambda: not feeding())  # which may have been about to tell them something
         gc.collect()
         kept = use_live_query(lambda: db.users.count())
         assert len(_seen.get()) <= 1 + sum(isinstance(each, type(kept)) for each in gc.get_objects())

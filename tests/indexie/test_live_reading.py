@@ -64,6 +64,7 @@ class TestReading:
             calls.wait(count)
             db.users.add({})
         calls.wait(4)
+        wait_until(lambda: len(found) == 7)
         assert found == [0] * 7
 
     def test_what_a_callback_or_a_run_enters_is_not_the_next_ones_business(self, db: Any) -> None:
@@ -90,6 +91,26 @@ class TestReading:
             query.close()
             for each in entered:
                 each.__exit__(None, None, None)
+
+    def test_iterations_leave_out_what_was_overtaken_and_know_nothing_of_each_other(self, db: Any) -> None:
+        query = use_live_query(lambda: db.users.count())
+        first, second = iter(query), iter(query)
+        assert next(first) == next(second) == 0
+        db.users.add({})
+        settled(query)
+        assert next(first) == 1
+        for _ in range(3):
+            db.users.add({})
+            settled(query)
+        assert query.version == 5
+        assert next(second) == next(first) == next(iter(query)) == 4
+        ended: List[Any] = []
+        waiting = threading.Thread(target=lambda: ended.append(list(second)))
+        waiting.start()
+        wait_until(lambda: query._watch.changed._watchers)
+        query.close()
+        waiting.join(SOON)
+        assert (ended, list(first)) == ([[]], [])
 
     def test_refresh(self, db: Any) -> None:
         outside = ["a"]

@@ -279,7 +279,7 @@ class TestCase081:
 
         def hold(value: Any) -> None:
             held.set()
-            assert go_on.wait(SOON)
+            assert go_on.wait(60)
 
         fifth = Counted(lambda: db.users.get(5))
         unconcerned = use_live_query(fifth, distinct=False)

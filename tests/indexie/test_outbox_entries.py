@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import threading
 import time
 from pathlib import Path
@@ -9,22 +11,15 @@ from typing import Any, Callable, Dict, List
 
 import pytest
 
-from selfdb.indexie.errors import InvalidArgumentError, InvalidStateError
+from selfdb.exceptions import SelfDBError
+from selfdb.indexie.errors import HookError, InvalidArgumentError, InvalidStateError
+from selfdb.indexie.hooks.delivery import Delivery
 from selfdb.indexie.hooks.outbox import Outbox
 from selfdb.indexie.timing import Timing
 
-from .conftest import SCHEMA
-from .kit import Calls, wait_until
+from .kit import Calls, Hands, wait_until
 
 QUICK = Timing(outbox_poll=0.01, retry_first=0.01, lease=5.0, lease_renewal=1.0)
-
-OPEN = f"""
-import json, os, pathlib, time
-from selfdb.indexie import Indexie
-from selfdb.indexie.timing import Timing
-db = Indexie(pathlib.Path(path), timing=Timing(outbox_poll=0.01, retry_first=0.01, lease=0.3, lease_renewal=0.1))
-db.version(1).stores({SCHEMA!r})
-"""
 
 
 @pytest.fixture
@@ -78,10 +73,54 @@ def test_a_hook_says_when_to_try_again(db: Any) -> None:
     assert db.outbox.flush(10)
 
 
-@pytest.mark.parametrize("bad", [-1, float("inf"), "soon", True])
+@pytest.mark.parametrize("bad", [-1, float("inf"), float("nan"), 1e12, 10**400, "soon", True])
 def test_a_wait_is_a_number_of_seconds(bad: Any) -> None:
     with pytest.raises(InvalidArgumentError):
         Outbox.Retry(after=bad)
+
+
+class Ends:
+    """Chance that is always at one of its ends."""
+
+    def __init__(self, highest: bool) -> None:
+        self._highest = highest
+
+    def uniform(self, low: float, high: float) -> float:
+        return high if self._highest else low
+
+
+def test_c087_the_pause_is_anything_up_to_a_bound_that_doubles(db: Any) -> None:
+    delivery = Delivery(db.outbox._delivery._store, Timing())
+    delivery._random = Ends(highest=True)  # type: ignore[assignment]
+    assert [delivery._delay(attempts) for attempts in (1, 2, 3, 9, 10, 11, 10**6)] == [1, 2, 4, 256, 300, 300, 300]
+    delivery._random = Ends(highest=False)  # type: ignore[assignment]
+    assert [delivery._delay(attempts) for attempts in (1, 10**6)] == [0, 0]
+
+
+def test_c087_a_failure_puts_the_entry_off_by_that_pause(make_db: Callable[..., Any]) -> None:
+    db = make_db(timing=Timing(outbox_poll=0.01, retry_first=600.0, retry_limit=1000.0)).open()
+    db.outbox._delivery._random = Ends(highest=True)
+    failing = Failing(1)
+    db.users.hook.on_add(failing, name="push")
+    db.users.add({})
+    wait_until(lambda: db.outbox.entries()[0].last_error)
+    (entry,) = db.outbox.entries()
+    pause = (entry.next_at - entry.created_at).total_seconds()
+    assert 600 <= pause < 660
+    assert (entry.attempts, entry.state, db.outbox.max_attempts) == (1, "ready", None)
+    assert db.outbox.flush(0.05) is False
+    assert len(failing.calls) == 1
+
+
+def test_the_longest_wait_still_has_a_date(db: Any) -> None:
+    def push(payload: Dict[str, Any]) -> None:
+        raise db.outbox.Retry(after=1e9)
+
+    db.users.hook.on_add(push)
+    db.users.add({})
+    wait_until(lambda: db.outbox.entries()[0].last_error)
+    (entry,) = db.outbox.entries()
+    assert 1e9 <= (entry.next_at - entry.created_at).total_seconds() < 1e9 + 60
 
 
 def test_a_dropped_entry_is_dead_reported_once_and_holds_up_nothing(db: Any) -> None:
@@ -410,22 +449,65 @@ def test_a_long_line_behind_a_failure_does_not_keep_the_outbox_busy(db: Any) -> 
 
 
 def test_c089_a_lease_is_renewed_for_as_long_as_its_hook_runs(make_db: Callable[..., Any]) -> None:
-    timing = Timing(outbox_poll=0.01, retry_first=0.01, lease=0.4, lease_renewal=0.05)
-    one, other = make_db(timing=timing).open(), make_db(timing=timing).open()
+    clock, looks = Hands(), Calls()
+
+    def opened() -> Any:
+        database = make_db(timing=Timing(outbox_poll=0.01, retry_first=0.01, lease=60.0, lease_renewal=0.05))
+        database.outbox._clock = clock
+        database.open()
+        store = database.outbox._delivery._store
+        posts = store.posts
+        store.posts = lambda: (looks(1), posts())[1]
+        return database
+
+    one, other = opened(), opened()
     begun, goes_on = Calls(), threading.Event()
 
     def push(payload: Dict[str, Any]) -> None:
         begun(payload["attempt"])
-        assert goes_on.wait(20)
+        assert goes_on.wait(60)
+
+    def leased() -> float:
+        return float(one._connections.reader().one("SELECT leased FROM _ix_outbox")[0])
 
     for database in (one, other):
+        database._hooks._clock = clock
         database.users.hook.on_add(push, name="push")
     one.users.add({})
     begun.wait(1)
     first = one.outbox.entries()[0]
     assert first.attempts == 1
-    time.sleep(1.2)  # three leases
+    for _ in range(4):  # more than three leases, each renewed before it is over
+        clock.now += 50.0
+        wait_until(lambda: leased() == clock.now + 60.0)
+        looks.wait(len(looks.values) + 5)  # the one that has no hook to wait for looks for something to do
     assert begun.values == [1]
     goes_on.set()
     assert one.outbox.flush(10)
     assert begun.values == [1]
+
+
+@pytest.mark.parametrize("word", [Outbox.Retry(after=5, reason="busy"), Outbox.Drop("never")], ids=["retry", "drop"])
+def test_a_word_to_the_outbox_is_no_error_of_the_store(db: Any, word: Any) -> None:
+    assert not isinstance(word, SelfDBError), "a hook that catches errors of its own calls would swallow it"
+    for other in (pickle.loads(pickle.dumps(word)), copy.copy(word)):
+        assert type(other) is type(word)
+        assert (str(other), vars(other)) == (str(word), vars(word))
+
+    def says(payload: Any) -> None:
+        try:
+            raise word
+        except SelfDBError:
+            return
+
+    db.users.hook.on_add(says, name="says")
+    with pytest.raises(HookError) as caught, db.users.start_transaction(optimistic=True) as tx:
+        db.users.add({"name": "Ann"})
+        tx.commit()
+    assert caught.value.__cause__ is word
+    assert db.users.count() == 0
+    db.users.add({"name": "Ben"})
+    wait_until(lambda: all(entry.last_error for entry in db.outbox.entries()))
+    (entry,) = db.outbox.entries()
+    assert (entry.state, entry.attempts) == ("dead" if isinstance(word, Outbox.Drop) else "ready", 1)
+    assert str(word) in str(entry.last_error)

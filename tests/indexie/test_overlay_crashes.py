@@ -6,6 +6,7 @@ import os
 import shutil
 import sqlite3
 import sys
+import traceback
 from pathlib import Path
 from typing import Any, Callable, Dict, List
 
@@ -83,7 +84,10 @@ def _child(path: Path, work: Callable[[Any, Crash], None], crash: Crash) -> None
         database = opened(path)
         work(database, crash)
         code = 0
+    except BaseException:
+        traceback.print_exc()
     finally:
+        sys.stderr.flush()
         os._exit(code)
 
 

@@ -46,7 +46,7 @@ def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
             capture_output=True,
             text=True,
             check=False,
-            timeout=100,
+            timeout=280,
         )
         if done.returncode != 0:
             unavailable(f"the npm package phoenix could not be installed: {done.stderr[-500:]}")
@@ -220,7 +220,7 @@ def test_a_second_channel_of_a_topic_takes_over_from_the_first(peer: Peer, serve
 
 @pytest.mark.parametrize("vsn", BOTH)
 def test_heartbeats_are_answered(peer: Peer, server: Any, http: Http, vsn: str) -> None:
-    peer.open(server, http.admin, vsn, heartbeat=100)
+    peer.open(server, http.admin, vsn, heartbeat=600)  # and so long it waits for the answer
     for _ in range(3):
         beat = peer.next("sent", topic="phoenix", event="heartbeat")
         answer = peer.next("got", topic="phoenix", event="phx_reply")
@@ -256,7 +256,7 @@ def test_it_joins_again_after_the_server_was_restarted(
     server = make_server(path=tmp_path / "data", port=port, api_key=API_KEY)
     http = Http(server)
     table = Table(http, http.admin)
-    peer.open(server, http.admin, vsn, heartbeat=1000)
+    peer.open(server, http.admin, vsn)
     joined(peer, "a", table.topic)
     table.insert(1)
     assert received(peer, "a")[1]["new"]["n"] == 1

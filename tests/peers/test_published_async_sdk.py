@@ -39,7 +39,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
             [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", f"selfdb=={RELEASE}"],
         ):
             # Not in the checkout: there, our own folder would shadow the package that is to be installed.
-            done = subprocess.run(command, cwd=shared, capture_output=True, text=True, check=False, timeout=100)
+            done = subprocess.run(command, cwd=shared, capture_output=True, text=True, check=False, timeout=280)
             if done.returncode != 0:
                 unavailable(f"release {RELEASE} of the asynchronous SDK could not be installed: {done.stderr[-500:]}")
         (folder / "complete").touch()
@@ -72,7 +72,7 @@ def results(environment: Path, serving: ServeProcess, tmp_path_factory: pytest.T
         capture_output=True,
         text=True,
         check=False,
-        timeout=100,
+        timeout=280,
     )
     assert done.returncode == 0, f"{done.stderr}\nthe server:\n{serving.output}"
     found: Dict[str, Any] = json.loads(done.stdout)

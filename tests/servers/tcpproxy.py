@@ -19,7 +19,7 @@ import time
 from collections import deque
 from typing import Any, Callable, Deque, List, Optional, Tuple
 
-BOUND = 15.0  # seconds that no command may take longer than
+BOUND = 60.0  # seconds that no command may take longer than
 
 _READ = 64 * 1024
 _SEND_SECONDS = 5.0

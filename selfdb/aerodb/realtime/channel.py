@@ -111,9 +111,13 @@ class RealtimeChannel:
             return self
         self._realtime._subscribe(self)
         if timeout is not None and not (yield from until(self._changed, self._settled, timeout)):
-            self._last_error = AeroDBError(
-                f"the server did not answer the subscription to {self._name!r} within {timeout:g} s", None, "TIMEOUT"
-            )
+            with self._realtime._lock:
+                if not self._settled():  # what came in the last moment is not overwritten
+                    self._last_error = AeroDBError(
+                        f"the server did not answer the subscription to {self._name!r} within {timeout:g} s",
+                        None,
+                        "TIMEOUT",
+                    )
         return self
 
     def _settled(self) -> bool:

@@ -33,16 +33,24 @@ def default_directory() -> Path:
     return Path(base) / "selfdb" / "indexie"
 
 
+def _folder(directory: Any) -> Path:
+    if directory is None:
+        return default_directory()
+    path = os.fspath(directory) if isinstance(directory, (str, os.PathLike)) else None
+    if not isinstance(path, str) or "\0" in path:
+        raise InvalidArgumentError(f"directory is a path, as text without NUL, not {directory!r}")
+    return Path(path)
+
+
 def file_of(name: Union[str, os.PathLike[str]], directory: Optional[Union[str, os.PathLike[str]]]) -> Path:
     """The file of a database. A name becomes a file of that name in the directory; a path is the file itself.
 
-    :raises InvalidArgumentError: when ``name`` is neither.
+    :raises InvalidArgumentError: when ``name`` is neither, or ``directory`` no path.
     """
     if isinstance(name, str):
         if not name or "\0" in name:
             raise InvalidArgumentError("the name of a database must not be empty, nor contain NUL")
-        folder = Path(directory) if directory is not None else default_directory()
-        return folder.absolute() / (_quoted(name) + SUFFIX)
+        return _folder(directory).absolute() / (_quoted(name) + SUFFIX)
     if isinstance(name, os.PathLike):
         path: Any = os.fspath(name)
         if isinstance(path, str) and "\0" not in path:
@@ -85,8 +93,11 @@ def _unquoted(quoted: str) -> Optional[str]:
 
 
 def names_in(directory: Optional[Union[str, os.PathLike[str]]]) -> List[str]:
-    """The names of the databases in a directory, sorted."""
-    folder = Path(directory) if directory is not None else default_directory()
+    """The names of the databases in a directory, sorted.
+
+    :raises InvalidArgumentError: when ``directory`` is no path.
+    """
+    folder = _folder(directory)
     try:
         files = [entry.name for entry in os.scandir(folder) if entry.name.endswith(SUFFIX)]
     except FileNotFoundError:

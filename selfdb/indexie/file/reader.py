@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
+from ..errors import DatabaseCorruptError, is_no_text
 from ..keys.ranges import Range
+from ..keys.stored import text_of
 from ..ports import Entry, Row
 from ..schema.specs import EncodedKey, IndexSpec, StoreSpec
 from .rows import Rows, rows_of
@@ -21,6 +24,9 @@ __all__ = ["Reader"]
 
 _AT_ONCE = 256
 """Rows that are fetched at a time where a result is walked through."""
+
+_NO_TEXT = re.compile(r", (d|s\.d) FROM ")
+"""Where a statement selects a document, which is to be had as bytes when one of them is no text."""
 
 
 class Reader:
@@ -44,30 +50,42 @@ class Reader:
         return self._seq
 
     def get(self, store: StoreSpec, key: EncodedKey) -> Optional[Row]:
-        """The row with this key."""
-        try:
-            # Fetched to the end, so that the statement holds no snapshot any more.
-            for row in self.connection.raw.execute(rows_of(self.schema, store).get, (key,)).fetchall():
-                return Row._make(row)
-        except sqlite3.Error as error:
-            raise self.connection.failed(error) from error
+        """The row with this key. Its text may be no document's."""
+        # Fetched to the end, so that the statement holds no snapshot any more.
+        for row in self._rows(rows_of(self.schema, store).get, (key,)):
+            return Row._make(row)
         return None
 
-    def many(self, store: StoreSpec, keys: Sequence[EncodedKey]) -> Dict[EncodedKey, Row]:
-        """The rows with these keys that exist."""
-        rows = rows_of(self.schema, store)
-        found: Dict[EncodedKey, Row] = {}
+    def _rows(self, sql: str, parameters: Sequence[Any]) -> List[Any]:
+        """What a statement gives that selects ``k, v, d``; with an empty text for what is none."""
         try:
-            at = 0
-            while at < len(keys):
-                size, sql = rows.many(len(keys) - at)
-                some = list(keys[at : at + size])
-                at += len(some)
-                some += some[-1:] * (size - len(some))
-                for row in self.connection.raw.execute(sql, some).fetchall():
-                    found[row[0]] = Row._make(row)
+            try:
+                return self.connection.raw.execute(sql, parameters).fetchall()
+            except sqlite3.Error as error:
+                if not is_no_text(error):
+                    raise
+            found = self.connection.raw.execute(sql.replace("v, d", "v, CAST(d AS BLOB)", 1), parameters).fetchall()
+            return [(key, version, text_of(stored)) for key, version, stored in found]
         except sqlite3.Error as error:
             raise self.connection.failed(error) from error
+
+    def stored(self, store: StoreSpec) -> Iterator[Tuple[EncodedKey, str]]:
+        """The keys and texts of all rows, of which some may be no documents'."""
+        for key, stored in self._walk(rows_of(self.schema, store).all, ()):
+            yield key, text_of(stored)
+
+    def many(self, store: StoreSpec, keys: Sequence[EncodedKey]) -> Dict[EncodedKey, Row]:
+        """The rows with these keys that exist. Their texts may be no documents'."""
+        rows = rows_of(self.schema, store)
+        found: Dict[EncodedKey, Row] = {}
+        at = 0
+        while at < len(keys):
+            size, sql = rows.many(len(keys) - at)
+            some = list(keys[at : at + size])
+            at += len(some)
+            some += some[-1:] * (size - len(some))
+            for row in self._rows(sql, some):
+                found[row[0]] = Row._make(row)
         return found
 
     def scan(
@@ -91,21 +109,36 @@ class Reader:
             ((select, bounds),) = selects
             parameters = [*bounds, -1 if limit is None else limit, offset]
             return self._walk(select.scan(documents, reverse, True), parameters)
-        return self._walk_all(
-            [(select.scan(documents, reverse, False), bounds) for select, bounds in selects], limit, offset
-        )
+        statements = [(select.scan(documents, reverse, False), bounds) for select, bounds in selects]
+        return self._walk_all(statements, limit, offset)
 
-    def _walk(self, sql: str, parameters: List[Any]) -> Iterator[Entry]:
+    def _walk(self, sql: str, parameters: Sequence[Any]) -> Iterator[Any]:
+        given = 0
+        try:
+            try:
+                for entries in self._batches(sql, parameters):
+                    yield from entries
+                    given += len(entries)
+                return
+            except sqlite3.Error as error:
+                if not is_no_text(error):
+                    raise
+            for entries in self._batches(_NO_TEXT.sub(r", CAST(\1 AS BLOB) FROM ", sql, count=1), parameters):
+                for entry in entries[given:]:
+                    yield (*entry[:-1], text_of(entry[-1]))
+                given = max(0, given - len(entries))
+        except sqlite3.Error as error:
+            raise self.connection.failed(error) from error
+
+    def _batches(self, sql: str, parameters: Sequence[Any]) -> Iterator[List[Any]]:
         cursor = self.connection.raw.cursor()
         try:
             cursor.execute(sql, parameters)
             while True:
                 entries = cursor.fetchmany(_AT_ONCE)
-                yield from entries
+                yield entries
                 if len(entries) < _AT_ONCE:
                     return
-        except sqlite3.Error as error:
-            raise self.connection.failed(error) from error
         finally:
             with suppress(sqlite3.ProgrammingError):  # the database was closed before whoever iterates let go
                 cursor.close()
@@ -137,7 +170,8 @@ class Reader:
         return total
 
     # For a thread's own reader, whose statements are a snapshot each. They tell ``None`` where they do not do: what is
-    # asked takes several statements, or an overlay came meanwhile, or the query was made for another schema.
+    # asked takes several statements, or an overlay came meanwhile, or the query was made for another schema, or what a
+    # row holds is no text.
 
     def texts_of(self, name: str, key: EncodedKey) -> Optional[List[str]]:
         """The document with this key, in a list; an empty one if there is none."""
@@ -182,7 +216,10 @@ class Reader:
         epoch = publisher.epoch
         if publisher.layers:
             return None  # it came after the caller had looked
-        found = self.connection.all(sql, parameters)
+        try:
+            found = self.connection.all(sql, parameters)
+        except DatabaseCorruptError:
+            return None  # else it would not be said which row that is
         return [text for (text,) in found] if publisher.epoch == epoch else None
 
     def close(self) -> None:

@@ -50,10 +50,12 @@ class Rows:
         self.get = f"SELECT k, v, d FROM {table} WHERE k = ? AND {guard}"
         self.text = f"SELECT d FROM {table} WHERE k = ? AND {guard}"
         self.delete = f"DELETE FROM {table} WHERE k = ?"
+        self.all = f"SELECT k, CAST(d AS BLOB) FROM {table} WHERE {guard} ORDER BY k"
         self.clear = f"DELETE FROM {table}"
         self.size = f"SELECT count(*) FROM {table}"
         self.insert_entry = [f"INSERT INTO {side} (x, k) VALUES (?, ?)" for _, side in self.multis]
         self.delete_entry = [f"DELETE FROM {side} WHERE x = ? AND k = ?" for _, side in self.multis]
+        self.forget_entries = [f"DELETE FROM {side} WHERE k = ?" for _, side in self.multis]
         self.clear_entries = [f"DELETE FROM {side}" for _, side in self.multis]
         self._updates: Dict[Tuple[int, ...], str] = {}
         self._many: Dict[int, str] = {}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Dict, FrozenSet, List, NamedTuple, Option
 from ..errors import ConstraintError, IndexedDBError, TransactionInactiveError
 from ..keys.keys import decode
 from ..keys.ranges import Range
-from ..keys.values import load
+from ..keys.stored import old_keys
 from ..ports import Effect, Entry, Row
 from ..schema.specs import EncodedKey, IndexSpec, StoreSpec
 from ..tables.mutations import LAST_GENERATED, Prepared
@@ -340,10 +340,14 @@ class Writer:
         :raises ConstraintError: when another row has a key of a unique index; nothing was changed then.
         """
         rows = rows_of(self.schema, store)
-        before = rows.index_keys(load(old.text))
+        before = old_keys(store, old.text)
         keys = rows.index_keys(document)
-        was, now = rows.columns_of(before), rows.columns_of(keys)
-        moved = tuple([place for place, (one, other) in enumerate(zip(was, now)) if one != other])
+        now = rows.columns_of(keys)
+        if before is None:
+            moved = tuple(range(len(now)))
+        else:
+            was = rows.columns_of(before)
+            moved = tuple([place for place, (one, other) in enumerate(zip(was, now)) if one != other])
         self._torn = True
         try:
             values = (self.seq, text, *[now[place] for place in moved], old.key)
@@ -353,14 +357,25 @@ class Writer:
                 self._as_one(rows, self._update_with_entries, moved, values, before, keys)
         except sqlite3.Error as error:
             raise self._refused(error, rows, old.key, keys, False) from error
-        self.changes.record(store, old.key, before, keys)
+        self._note(store, old.key, before, keys)
         self._torn = False
+
+    def _note(self, store: StoreSpec, key: EncodedKey, before: Any, keys: Any) -> None:
+        if before is None:
+            self.changes.whole(store)  # what it was cannot be told
+        else:
+            self.changes.record(store, key, before, keys)
 
     def _update_with_entries(
         self, rows: Rows, moved: Tuple[int, ...], values: Tuple[Any, ...], before: Any, keys: Any
     ) -> None:
         self._execute(rows.update(moved), values)
         key = values[-1]
+        if before is None:
+            for forget, insert, (at, _) in zip(rows.forget_entries, rows.insert_entry, rows.multis):
+                self._execute(forget, (key,))
+                self._cursor.executemany(insert, [(entry, key) for entry in keys[at]])
+            return
         for insert, delete, (at, _) in zip(rows.insert_entry, rows.delete_entry, rows.multis):
             self._cursor.executemany(delete, [(entry, key) for entry in before[at] if entry not in keys[at]])
             self._cursor.executemany(insert, [(entry, key) for entry in keys[at] if entry not in before[at]])
@@ -382,15 +397,19 @@ class Writer:
     def remove(self, store: StoreSpec, old: Row, document: Any = None) -> None:
         """Delete the row ``old``."""
         rows = rows_of(self.schema, store)
-        keys: Any = rows.index_keys(load(old.text) if document is None else document)
+        keys: Any = old_keys(store, old.text) if document is None else rows.index_keys(document)
         self._torn = True
         try:
             self._execute(rows.delete, (old.key,))
-            for sql, (at, _) in zip(rows.delete_entry, rows.multis):
-                self._cursor.executemany(sql, [(entry, old.key) for entry in keys[at]])
+            if keys is None:
+                for sql in rows.forget_entries:
+                    self._execute(sql, (old.key,))
+            else:
+                for sql, (at, _) in zip(rows.delete_entry, rows.multis):
+                    self._cursor.executemany(sql, [(entry, old.key) for entry in keys[at]])
         except sqlite3.Error as error:
             raise self._failed(error) from error
-        self.changes.record(store, old.key, keys, None)
+        self._note(store, old.key, keys, None)
         self._torn = False
 
     def clear(self, store: StoreSpec) -> int:

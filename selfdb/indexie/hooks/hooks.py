@@ -19,12 +19,24 @@ CallbackT = TypeVar("CallbackT", bound=Callable[..., Any])
 _inside: ContextVar[bool] = carry(ContextVar("selfdb_indexie_hook", default=False))
 
 
+_LONGEST_WAIT = 1e9
+"""30 years; what is much longer leads to no date any more."""
+
+
+# Words to the outbox, and no errors of the store: a hook that catches those of its own calls, ``except SelfDBError``,
+# must not swallow them.
+
+
 class Retry(Exception):
-    """Raised by a durable hook: try again, but not before ``after`` seconds have passed."""
+    """Raised by a durable hook: try again, but not before ``after`` seconds have passed, a thousand million at most.
+
+    The outbox takes it; nobody else ever gets it. Where a hook runs within the call it is a failure like any other: the
+    cause of a :class:`~selfdb.indexie.HookError`.
+    """
 
     def __init__(self, after: float = 0.0, reason: str = "") -> None:
-        if isinstance(after, bool) or not isinstance(after, (int, float)) or not 0 <= after < float("inf"):
-            raise InvalidArgumentError("Retry(after=...) is a number of seconds, 0 or more")
+        if isinstance(after, bool) or not isinstance(after, (int, float)) or not 0 <= after <= _LONGEST_WAIT:
+            raise InvalidArgumentError(f"Retry(after=...) is a number of seconds from 0 to {_LONGEST_WAIT:g}")
         super().__init__(reason or f"to be tried again after {after} s")
         self.after = after
         self.reason = reason
@@ -34,7 +46,10 @@ class Retry(Exception):
 
 
 class Drop(Exception):
-    """Raised by a durable hook: this will never succeed. The outbox keeps the entry as a dead one."""
+    """Raised by a durable hook: this will never succeed. The outbox keeps the entry as a dead one.
+
+    What is said of :class:`Retry` holds for it too.
+    """
 
     def __init__(self, reason: str = "") -> None:
         super().__init__(reason)

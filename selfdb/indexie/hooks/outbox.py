@@ -18,6 +18,7 @@ from ...core.waits import Pause, Waiting, waiting, work
 from ..errors import InvalidArgumentError, InvalidStateError
 from ..functions import function_for
 from ..keys.keys import decode
+from ..keys.stored import known
 from ..keys.values import load
 from ..scope import current
 from . import outbox_tables
@@ -75,7 +76,7 @@ def _entry(found: Tuple[Stored, Tuple[str, ...]]) -> OutboxEntry:
         stored.op,
         None if stored.key is None else decode(stored.key),
         None if stored.item is None else load(stored.item),
-        None if stored.old is None else load(stored.old),
+        None if stored.old is None else known(stored.old),
         bool(stored.cleared),
         bool(stored.optimistic),
         stored.state,

@@ -7,6 +7,7 @@ from typing import Any, Dict, Optional
 
 from ..keys.keys import decode
 from ..keys.markers import DELETE_FIELD
+from ..keys.stored import known
 from ..keys.values import load
 from ..schema.specs import EncodedKey
 
@@ -32,7 +33,7 @@ def build(
     of ``update()`` it makes the new document of the old one.
     """
     after = None if item is None else load(item)
-    before = None if old is None else load(old)
+    before = None if old is None else known(old)
     return {
         "table": store,
         "op": op,

@@ -335,9 +335,12 @@ def load(text: str) -> Any:
     :raises DatabaseCorruptError: when it is no document's text.
     """
     try:
-        return _scan_marked(text, 0)[0] if _MARK in text else _scan(text, 0)[0]
-    except (StopIteration, ValueError) as error:
+        document, end = _scan_marked(text, 0) if _MARK in text else _scan(text, 0)
+    except (StopIteration, TypeError, ValueError, RecursionError) as error:
         raise DatabaseCorruptError("a stored document cannot be read") from error
+    if end != len(text) and text[end:].strip():
+        raise DatabaseCorruptError("a stored document cannot be read: something stands behind it")
+    return document
 
 
 def load_whole(text: str) -> Any:
@@ -354,11 +357,12 @@ def load_whole(text: str) -> Any:
 
 def load_all(texts: List[str]) -> List[Any]:
     """:func:`load` of each, which is faster at once."""
-    joined = f"[{','.join(texts)}]"
-    if _MARK in joined:
-        return [load(text) for text in texts]
     try:
-        documents: List[Any] = _scan(joined, 0)[0]
-    except (StopIteration, ValueError):
-        return [load(text) for text in texts]  # which says what is wrong
-    return documents
+        joined = f"[{','.join(texts)}]"
+        if _MARK not in joined:
+            documents, end = _scan(joined, 0)
+            if len(documents) == len(texts) and end == len(joined):
+                return documents  # type: ignore[no-any-return]
+    except (StopIteration, TypeError, ValueError, RecursionError):
+        pass
+    return [load(text) for text in texts]  # which says what is wrong, if anything is

@@ -359,12 +359,15 @@ class Feed:
             with self._lock:
                 if self._thread is not me:
                     return False
-                self._running = None
                 if listener in self._interests:
                     self._interests.put(listener, listener.reads)
                 self._untold.pop(listener, None)
-            self.settled.ring()
             listener.tell()
+            with self._lock:
+                if self._thread is not me:
+                    return False
+                self._running = None  # only now: who waits for what is new finds it told, too
+            self.settled.ring()
         self._tell_untold(me)
         return bool(waiting)
 

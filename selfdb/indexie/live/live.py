@@ -193,7 +193,8 @@ class LiveQuery(Generic[T]):
 
     @waiting
     def settle(self, timeout: Optional[float] = None) -> Waiting[bool]:
-        """Wait until :attr:`value` shows everything that was committed before this call, by whichever process.
+        """Wait until :attr:`value` shows everything that was committed before this call, by whichever process, and
+        subscribers have been told of it.
 
         :returns: false if it does not within ``timeout`` seconds, or since the function failed: see :attr:`error`.
         :raises DatabaseClosedError: if it is closed before.

@@ -26,6 +26,7 @@ from ..file.log import ChangeSet
 from ..file.snapshot import Reading
 from ..keys.extraction import extractor_of
 from ..keys.keys import decode
+from ..keys.stored import known
 from ..keys.values import load
 from ..ports import Sink, View
 from ..schema.specs import EncodedKey, StoreSpec
@@ -200,7 +201,7 @@ class OverlayTransaction(Scope):
                 each.effect.op,
                 None if each.effect.all else decode(each.effect.key),
                 None if each.effect.new is None else load(each.effect.new),
-                None if each.effect.old is None else load(each.effect.old),
+                None if each.effect.old is None else known(each.effect.old),
                 each.effect.all,
             )
             for each in list(self._overlay.operations)

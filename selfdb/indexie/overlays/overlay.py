@@ -12,7 +12,7 @@ from ..file.log import ChangeSet
 from ..keys.extraction import IndexKeys, extractor_of
 from ..keys.keys import decode
 from ..keys.ranges import EVERYTHING, Range
-from ..keys.values import load
+from ..keys.stored import old_keys
 from ..ports import Effect, Entry, Row, View
 from ..schema.specs import EncodedKey, IndexSpec, StoreSpec
 from . import merge
@@ -268,7 +268,9 @@ class Draft:
         if before is not None:
             was = before.keys if before.text is not None else None
         else:
-            was = None if old is None else extractor_of(store).index_keys(load(old.text))
+            was = None if old is None else old_keys(store, old.text)
+            if old is not None and was is None:
+                self.log.whole(store)  # what it was cannot be told
         self._move_uniques(store, key, () if before is None else before.keys, row.keys)
         self.log.record(store, key, was, row.keys if row.text is not None else None)
         overlay = self._overlay

@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Deque, Generic, List, Optional, Tuple, TypeVar, cast
 
 from ...core.forks import renew_after_fork
 from ...core.marks import blocking, inner, set_steps
 from ...core.waits import END, Waiting, work
-from ..errors import InvalidArgumentError
+from ..errors import DatabaseCorruptError, InvalidArgumentError
 from ..functions import function_for
 from ..keys.keys import decode
 from ..keys.ranges import Range
@@ -150,7 +151,8 @@ class Collection(Generic[T]):
         """All rows, each a new object."""
         texts = self._texts(None)
         if texts is not None:
-            return load_all(texts)
+            with suppress(DatabaseCorruptError):  # what follows says which row that is
+                return load_all(texts)
         return self._read(lambda view, store, query: [item.document for item in evaluation.found(view, store, query)])
 
     @blocking
@@ -158,7 +160,8 @@ class Collection(Generic[T]):
         """The first row, or ``None``."""
         texts = self._texts(1)
         if texts is not None:
-            return load(texts[0]) if texts else None
+            with suppress(DatabaseCorruptError):
+                return load(texts[0]) if texts else None
 
         def first(view: View, store: StoreSpec, query: Query) -> Optional[T]:
             for item in evaluation.found(view, store, query):

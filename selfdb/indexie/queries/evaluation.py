@@ -8,8 +8,8 @@ from typing import Any, List, NamedTuple, Set, Tuple
 
 from ..keys.extraction import index_key_of
 from ..keys.ranges import Order, order
-from ..keys.values import load
-from ..ports import View
+from ..keys.stored import document_of
+from ..ports import Entry, View
 from ..schema.specs import EncodedKey, IndexSpec, StoreSpec
 from .plan import Query
 
@@ -48,7 +48,7 @@ def found(view: View, store: StoreSpec, query: Query, documents: bool = True) ->
             offset=query.offset,
             documents=documents,
         )
-        return (Item(x, key, load(text) if documents else None, text) for x, key, text in entries)
+        return _items(store, entries, documents)
     needed = documents or bool(query.filters) or bool(query.until) or _sorted_in_memory(query)
     items = _one(view, store, query, needed) if len(query.branches) == 1 else _union(view, store, query, needed)
     for accept in query.filters:
@@ -90,7 +90,11 @@ def _one(view: View, store: StoreSpec, query: Query, documents: bool) -> Iterato
     ((source, ranges),) = query.branches
     reverse = query.reverse and not _sorted_in_memory(query)
     entries = view.scan(store, source.spec, ranges, reverse=reverse, documents=documents)
-    return (Item(x, key, load(text) if documents else None, text) for x, key, text in entries)
+    return _items(store, entries, documents)
+
+
+def _items(store: StoreSpec, entries: Iterable[Entry], documents: bool) -> Iterator[Item]:
+    return (Item(x, key, document_of(store, key, text) if documents else None, text) for x, key, text in entries)
 
 
 def _union(view: View, store: StoreSpec, query: Query, documents: bool) -> Iterator[Item]:
@@ -110,7 +114,7 @@ def _fetched(view: View, store: StoreSpec, keys: List[EncodedKey]) -> Iterator[I
         rows = view.many(store, some)
         for key in some:
             row = rows[key]
-            yield Item(row.key, row.key, load(row.text), row.text)
+            yield Item(row.key, row.key, document_of(store, row.key, row.text), row.text)
 
 
 def _filtered(items: Iterable[Item], accept: Any) -> Iterator[Item]:

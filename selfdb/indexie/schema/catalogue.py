@@ -13,7 +13,7 @@ from ..file.connection import Connection
 from ..hooks import outbox_tables
 from ..keys.extraction import entries_of, index_key_of
 from ..keys.keys import decode
-from ..keys.values import load
+from ..keys.stored import document_of
 from .schema import Schema, guard_table
 from .specs import IndexSpec, StoreSpec
 
@@ -255,7 +255,7 @@ def _fill(connection: Connection, store: StoreSpec, added: List[IndexSpec]) -> N
     extractors = [index_key_of(index) for index in singles]
     update = f"UPDATE s{store.number} SET {', '.join(f'i{index.number} = ?' for index in singles)} WHERE r = ?"
     for rows in _chunks(connection, store):
-        documents = [load(text) for _, _, text in rows]
+        documents = [document_of(store, key, text) for _, key, text in rows]
         if singles:
             connection.executemany(
                 update,

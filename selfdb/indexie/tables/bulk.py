@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Tuple, 
 from ..errors import (
     BulkError,
     ConstraintError,
+    DatabaseCorruptError,
     DataCloneError,
     DataError,
     InvalidArgumentError,
@@ -49,6 +50,8 @@ class _Outcome(NamedTuple):
 
 
 def _of_the_row(error: Exception) -> bool:
+    if isinstance(error, DatabaseCorruptError):
+        return error.table is not None
     return isinstance(error, _OF_THE_ROW) or type(error) is StorageError
 
 

@@ -9,6 +9,7 @@ from ..errors import DataCloneError, DataError, InvalidArgumentError, KeyNotFoun
 from ..keys.keys import decode, encode
 from ..keys.markers import DELETE, SKIP
 from ..keys.paths import MISSING, assign, lookup
+from ..keys.stored import document_of
 from ..keys.values import dump, load
 from ..ports import Effect, Row, Sink
 from ..schema.specs import EncodedKey, StoreSpec
@@ -231,7 +232,7 @@ def revise(sink: Sink, store: StoreSpec, old: Row, changes: Changes, silent: boo
 
     :raises DataError: when the changes lead to another key; nothing was changed then.
     """
-    document = revised(load(old.text), changes, lambda draft: _text_of(draft) == old.text)
+    document = revised(document_of(store, old.key, old.text), changes, lambda draft: _text_of(draft) == old.text)
     if document is SKIP:
         return False
     if document is DELETE:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, List, Optional, Tuple, TypeVar, Union, overload
 
 from ...core.marks import blocking
-from ..errors import InvalidArgumentError, InvalidStateError, StorageError
+from ..errors import DatabaseCorruptError, InvalidArgumentError, InvalidStateError, StorageError
 from ..file.reader import Reader
 from ..functions import function_for
 from ..hooks.hooks import in_hook
 from ..keys.keys import decode, encode
 from ..keys.ranges import EVERYTHING
+from ..keys.stored import document_of
 from ..keys.values import load
 from ..queries.clause import WhereClause
 from ..queries.collection import Collection, Found
@@ -259,11 +261,12 @@ class Table(Generic[T]):
         if reader is not None:
             texts = reader.texts_of(self._name, key)
             if texts is not None:
-                return load(texts[0]) if texts else None
+                with suppress(DatabaseCorruptError):  # what follows says which row that is
+                    return load(texts[0]) if texts else None
         store = self._store()
         with self._db._view((store,)) as view:
             row = view.get(store, key)
-        return None if row is None else load(row.text)
+        return None if row is None else document_of(store, key, row.text)
 
     @blocking(sources=("keys",))
     def bulk_get(self, keys: Iterable[Any]) -> List[Optional[T]]:
@@ -276,7 +279,7 @@ class Table(Generic[T]):
         store = self._store()
         with self._db._view((store,)) as view:
             rows = view.many(store, list(dict.fromkeys(encoded)))
-        return [load(rows[key].text) if key in rows else None for key in encoded]
+        return [document_of(store, key, rows[key].text) if key in rows else None for key in encoded]
 
     # Queries
 
