@@ -69,8 +69,8 @@ _COMMITS = (
     Fault(
         "a transaction that was torn in the middle of a write is committed",
         "selfdb/indexie/file/writer.py",
-        "if self._torn or not self._raw.in_transaction:",
-        "if not self._raw.in_transaction:",
+        "if self._torn or self._saved or not self._raw.in_transaction:",
+        "if self._saved or not self._raw.in_transaction:",
         ("tests/indexie/test_protections.py::test_c074_what_was_torn_is_not_committed",),
     ),
     Fault(
@@ -203,8 +203,8 @@ _LIVE = (
     Fault(
         "an overlay tells where its rows are, not where they were",
         "selfdb/indexie/overlays/overlay.py",
-        "was = None if old is None else extractor_of(store).index_keys(load(old.text))",
-        "was = None",
+        "self.log.record(store, key, was, ",
+        "self.log.record(store, key, None, ",
         ("tests/indexie/test_protections.py::test_i2_a_row_that_an_overlay_moves_out_of_a_range_and_back",),
     ),
     Fault(

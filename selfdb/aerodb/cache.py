@@ -45,12 +45,20 @@ CREATE INDEX IF NOT EXISTS entries_by_home ON entries (home);
 """
 
 
+_FORGETS = 1000
+"""The last ones of these are remembered, for reads that were under way meanwhile."""
+
+
 class Entry(NamedTuple):
-    """What a read would be kept under."""
+    """What a read would be kept under.
+
+    :ivar since: how often something had been forgotten when the read began.
+    """
 
     who: str
     home: str
     what: str
+    since: int
 
 
 class _Foreign(Exception):
@@ -65,7 +73,8 @@ class OfflineCache:
     file is damaged it is begun anew; whatever else is wrong with it costs the cache, not the call.
 
     :param path: a file that survives the process; without one, rows are kept in memory.
-    :param ttl: seconds for which an entry is good; ``None`` is for ever.
+    :param ttl: seconds for which an entry is good; ``None`` is for ever. To set the system's clock makes none that this
+        process has read older or younger; others are as old as that clock says, and none of its future is good.
     :param max_entries: answers that are kept; those least recently used go first.
     :raises InvalidRequestError: (a ``ValueError``) for a value out of range.
     """
@@ -93,6 +102,12 @@ class OfflineCache:
         self._salt = b""
         self._useless = False
         self._inherited: list[sqlite3.Connection] = []
+        self._read: dict[bytes, tuple[float, float]] = {}
+        """When this process has read what it keeps under a name, by the wall clock and by one that nobody sets."""
+        self._forgets = 0
+        # When what was forgotten last, by a hash of what it was; and when what is not told here any more.
+        self._forgotten: dict[bytes, int] = {}
+        self._forgotten_before = 0
         renew_after_fork(self)
 
     def _renew_in_child(self) -> None:
@@ -114,18 +129,23 @@ class OfflineCache:
         """
         headers = sorted((name.lower(), value) for name, value in (request.headers or {}).items())
         return Entry(
-            _said(url, identity), _said(url, schema, table), _said(request.method, request.path, request.query, headers)
+            _said(url, identity),
+            _said(url, schema, table),
+            _said(request.method, request.path, request.query, headers),
+            self._forgets,
         )
 
     def keep(self, entry: Entry, answer: Answer) -> None:
-        """Keep ``answer``, unless it is none that could be given again: the page of a hotel's network is no row."""
+        """Keep ``answer``, unless it is none that could be given again: the page of a hotel's network is no row, and
+        rows that were forgotten while they were on their way are those from before a change."""
         try:
             decode_json(answer.content)
         except ValueError:
             return
 
         def insert(database: sqlite3.Connection) -> None:
-            self._insert(database, entry, answer)
+            if not self._overtaken(entry):
+                self._insert(database, entry, answer)
 
         self._attempt(insert, None)
 
@@ -148,6 +168,7 @@ class OfflineCache:
             with database:
                 database.execute("DELETE FROM entries")
 
+        self._note_forgotten("")
         self._attempt(clear, None)
 
     def close(self) -> None:
@@ -161,19 +182,24 @@ class OfflineCache:
 
     def _insert(self, database: sqlite3.Connection, entry: Entry, answer: Answer) -> None:
         owner, home = self._hashed("owner", entry.who), self._hashed("home", entry.home)
+        name, now = self._name_of(entry), self._clock.time()
         with database:
             database.execute(
                 "REPLACE INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, (SELECT coalesce(max(used), 0) + 1 FROM entries))",
                 (
-                    self._name_of(entry),
+                    name,
                     owner,
                     home,
                     answer.status,
                     answer.headers.get("Content-Range"),
                     answer.content,
-                    self._clock.time(),
+                    now,
                 ),
             )
+            self._read.pop(name, None)
+            self._read[name] = now, self._clock.elapsed()
+            while len(self._read) > self._most:
+                del self._read[next(iter(self._read))]
             database.execute(
                 "DELETE FROM entries WHERE used <= (SELECT used FROM entries ORDER BY used DESC LIMIT 1 OFFSET ?)",
                 (self._most,),
@@ -188,21 +214,42 @@ class OfflineCache:
             return None
         status, content_range, content, stored = found
         with database:
-            if self._ttl is not None and not 0 <= self._clock.time() - stored <= self._ttl:
+            if self._ttl is not None and not 0 <= self._age(name, stored) <= self._ttl:
                 database.execute("DELETE FROM entries WHERE name = ?", (name,))
                 return None
             database.execute("UPDATE entries SET used = (SELECT max(used) + 1 FROM entries) WHERE name = ?", (name,))
         return Answer(status, {} if content_range is None else {"Content-Range": content_range}, bytes(content), True)
+
+    def _age(self, name: bytes, stored: float) -> float:
+        read = self._read.get(name)
+        if read is None or read[0] != stored:  # by another process, or an earlier one
+            return self._clock.time() - stored
+        return self._clock.elapsed() - read[1]
 
     def _delete(self, column: str, said: str) -> None:
         def delete(database: sqlite3.Connection) -> None:
             with database:
                 database.execute(f"DELETE FROM entries WHERE {column} = ?", (self._hashed(column, said),))  # noqa: S608
 
+        self._note_forgotten(said)
         self._attempt(delete, None)
 
+    def _note_forgotten(self, said: str) -> None:
+        with self._lock:
+            self._forgets += 1
+            what = _digest(said)
+            self._forgotten.pop(what, None)
+            self._forgotten[what] = self._forgets
+            if len(self._forgotten) > _FORGETS:
+                self._forgotten_before = self._forgotten.pop(next(iter(self._forgotten)))
+
+    def _overtaken(self, entry: Entry) -> bool:
+        """Whether it was forgotten since, or may have been. Under the lock."""
+        last = max(self._forgotten.get(_digest(said), 0) for said in ("", entry.who, entry.home))
+        return max(last, self._forgotten_before) > entry.since
+
     def _name_of(self, entry: Entry) -> bytes:
-        return self._hashed("name", _said(*entry))
+        return self._hashed("name", _said(entry.who, entry.home, entry.what))
 
     def _hashed(self, purpose: str, said: str) -> bytes:
         return hmac.new(self._salt, f"{purpose}\n{said}".encode("utf-8", "surrogatepass"), hashlib.sha256).digest()
@@ -275,6 +322,10 @@ class OfflineCache:
             for end in ("", "-wal", "-shm", "-journal"):
                 with contextlib.suppress(OSError):
                     Path(f"{self._path}{end}").unlink()
+
+
+def _digest(said: str) -> bytes:
+    return hashlib.sha256(said.encode("utf-8", "surrogatepass")).digest()
 
 
 def _said(*parts: Any) -> str:

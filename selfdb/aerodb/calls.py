@@ -233,7 +233,8 @@ class Calls:
             return self._exchange(request)
         if method != "GET":
             return self._change(request, self.cache, table)
-        entry = self.cache.entry(self.url, self.schema, table, self.identity(), request)
+        identity = self.identity()
+        entry = self.cache.entry(self.url, self.schema, table, identity, request)
         try:
             answer = self._exchange(request)
         except RedirectError:
@@ -243,7 +244,8 @@ class Calls:
             if kept is None:
                 raise
             return kept
-        self.cache.keep(entry, answer)
+        if self.identity() == identity:  # else it may be what somebody else has read
+            self.cache.keep(entry, answer)
         return answer
 
     def open(self, path: str, *, headers: Mapping[str, str] | None = None) -> Stream:

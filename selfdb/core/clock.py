@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
 from .flags import Flag
 
 __all__ = ["SYSTEM_CLOCK", "Clock", "Deadline"]
+
+
+_BOOT = getattr(time, "CLOCK_BOOTTIME", None)
+"""Linux's; elsewhere the monotonic clock does not stop, or nothing better is to be had."""
+
+_elapsed = time.monotonic if _BOOT is None else partial(time.clock_gettime, _BOOT)
 
 
 class Clock:
@@ -19,6 +26,10 @@ class Clock:
     def time(self) -> float:
         """Seconds since the epoch, for comparison with dates that others state."""
         return time.time()
+
+    def elapsed(self) -> float:
+        """As :meth:`monotonic`, and it goes on while the machine sleeps: for the age of what is kept for long."""
+        return _elapsed()
 
     def wait(self, event: Flag, seconds: float) -> bool:
         """Block for ``seconds`` or until ``event`` is set; return whether it is set."""

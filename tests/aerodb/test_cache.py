@@ -20,12 +20,21 @@ Make = Callable[..., AeroDBClient]
 
 
 class Hand(Clock):
-    """A wall clock that a test moves."""
+    """A clock that a test moves, and sets."""
 
-    now = 1_000_000.0
+    def __init__(self) -> None:
+        self.now, self.passed = 1_000_000.0, 0.0
 
     def time(self) -> float:
         return self.now
+
+    def elapsed(self) -> float:
+        return self.passed
+
+    def go_on(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += seconds
+        self.passed += seconds
 
 
 @pytest.fixture(params=["memory", "file"])
@@ -242,12 +251,46 @@ def test_c085_entries_end_after_their_time(aero: AeroServer, client_for: Make) -
     client = client_for(aero, cache=OfflineCache(ttl=60, clock=clock))
     read(client)
     aero.stop()
-    clock.now += 60
+    clock.go_on(60)
     assert read(client).from_cache
-    clock.now += 1
+    clock.go_on(1)
     assert code(read(client)) == "NETWORK_ERROR"
-    clock.now -= 100  # the entry is gone, and one of the future would be none either
+    clock.now -= 100  # the entry is gone
     assert code(read(client)) == "NETWORK_ERROR"
+
+
+@pytest.mark.parametrize("hours", [-30, -1, 1, 30])
+@pytest.mark.parametrize("place", ["memory", "file"])
+def test_c085_a_clock_that_is_set_makes_no_entry_older_or_younger(
+    aero: AeroServer, client_for: Make, tmp_path: Path, hours: int, place: str
+) -> None:
+    clock = Hand()
+    cache = OfflineCache(tmp_path / "cache" if place == "file" else None, ttl=60, clock=clock, max_entries=2)
+    client = client_for(aero, cache=cache)
+    for number in (1, 2, 3):
+        read(client, id=number)
+    aero.stop()
+    clock.go_on(59)
+    clock.now += hours * 3600
+    assert [read(client, id=number).from_cache for number in (1, 2, 3)] == [False, True, True]
+    assert len(cache._read) == 2
+    clock.go_on(2)
+    assert code(read(client, id=3)) == "NETWORK_ERROR"
+    clock.now -= hours * 3600
+    assert code(read(client, id=2)) == "NETWORK_ERROR"
+
+
+def test_c085_what_another_process_has_read_has_the_age_that_the_clock_says(
+    aero: AeroServer, client_for: Make, tmp_path: Path
+) -> None:
+    clock, later = Hand(), Hand()
+    read(client_for(aero, cache=OfflineCache(tmp_path / "cache", ttl=60, clock=clock)))
+    other = client_for(aero, cache=OfflineCache(tmp_path / "cache", ttl=60, clock=later))
+    aero.stop()
+    later.now += 60
+    assert read(other).from_cache
+    later.now -= 61
+    assert code(read(other)) == "NETWORK_ERROR", "one of the future is as old as nobody knows"
 
 
 def test_c085_those_least_recently_used_go_first(aero: AeroServer, client_for: Make) -> None:

@@ -16,7 +16,7 @@ PAGE = 500
 SLACK = 1024 * 1024
 """Bytes; the rows of the suite take six times as much, those of a soak hundreds of times."""
 
-pytestmark = pytest.mark.timeout(3600 if soak.LONG else 120)
+pytestmark = pytest.mark.timeout(3600 if soak.LONG else 300)
 
 
 def peak_of(query: Any, rest: PostgRest, expected: int) -> int:

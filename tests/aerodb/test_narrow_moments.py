@@ -1,20 +1,23 @@
-"""Moments between two lines at which another thread comes, each brought about: sessions and subscriptions."""
+"""Moments between two lines at which another thread comes, each brought about: sessions, the cache, subscriptions."""
 
 from __future__ import annotations
 
 import threading
 import time
 from types import SimpleNamespace
-from typing import Any, List, Optional
+from typing import Any, Callable, List, Optional
 
 import pytest
 
-from selfdb.aerodb import AeroDBClient, Session
+from selfdb.aerodb import AeroDBClient, OfflineCache, Session
+from selfdb.aerodb import cache as cache_module
 from selfdb.aerodb.session import SessionBook
 from selfdb.core.clock import Deadline
 from selfdb.core.tokens import TokenKeeper, Tokens
-from tests.aerodb.realtime_kit import eventually
+from tests.aerodb.realtime_kit import Make, eventually
+from tests.aerodb.services import EMAIL, PASSWORD, code, data
 from tests.servers.aerodb.realtime import AeroRealtime
+from tests.servers.aerodb.server import AeroServer
 
 
 class Renewing:
@@ -92,3 +95,56 @@ def test_c072_the_servers_word_that_comes_in_the_last_moment_counts(events: Aero
     channel._settled = too_early  # type: ignore[method-assign]
     channel.subscribe(timeout=0)
     assert (channel.state, channel.acknowledged, channel.last_error) == ("joined", True, None)
+
+
+# Rows on their way to the cache
+
+
+def overtaken(client: AeroDBClient, *, before: Callable[[], Any] = int, after: Callable[[], Any] = int) -> None:
+    """Read, with something else done right before the request goes out, or before its answer is kept."""
+    exchange = client._calls._exchange
+
+    def exchange_between(request: Any) -> Any:
+        client._calls._exchange = exchange  # type: ignore[method-assign]
+        before()
+        answer = exchange(request)
+        after()
+        return answer
+
+    client._calls._exchange = exchange_between  # type: ignore[method-assign]
+    data(client.from_("items").execute())
+
+
+@pytest.mark.parametrize("what", ["a write", "a clear", "many writes", "a write elsewhere"])
+def test_c085_rows_from_before_a_change_are_not_kept_behind_it(
+    aero: AeroServer, client_for: Make, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    monkeypatch.setattr(cache_module, "_FORGETS", 3)
+    cache = OfflineCache()
+    reader, writer = client_for(aero, cache=cache), client_for(aero, cache=cache)
+
+    def change() -> None:
+        if what == "a clear":
+            cache.clear()
+        else:
+            data(writer.from_("others" if what == "a write elsewhere" else "items").insert({"id": 1}))
+        for number in range(10 if what == "many writes" else 0):
+            data(writer.from_(f"table{number}").insert({"id": 1}))
+
+    overtaken(reader, after=change)
+    aero.stop()
+    response = reader.from_("items").execute()
+    if what == "a write elsewhere":
+        assert response.from_cache
+    else:
+        assert code(response) == "NETWORK_ERROR"
+
+
+def test_c085_what_is_read_while_somebody_else_signs_in_is_nobodys(aero: AeroServer, client_for: Make) -> None:
+    aero.auth.add("bob@example.com", PASSWORD)
+    client = client_for(aero, cache=OfflineCache())
+    data(client.auth.sign_in(EMAIL, PASSWORD))
+    overtaken(client, before=lambda: data(client.auth.sign_in("bob@example.com", PASSWORD)))
+    data(client.auth.sign_in(EMAIL, PASSWORD))
+    aero.stop()
+    assert code(client.from_("items").execute()) == "NETWORK_ERROR"

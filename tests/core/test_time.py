@@ -21,6 +21,8 @@ from tests.core.kit import Background, wait_until
 def test_the_systems_clock_tells_the_time_and_waits() -> None:
     assert SYSTEM_CLOCK.monotonic() == pytest.approx(time.monotonic(), abs=5)
     assert SYSTEM_CLOCK.time() == pytest.approx(time.time(), abs=5)
+    begun = SYSTEM_CLOCK.elapsed()
+    assert 0 <= SYSTEM_CLOCK.elapsed() - begun < 5
     event = threading.Event()
     assert SYSTEM_CLOCK.wait(event, 0.001) is False
     event.set()

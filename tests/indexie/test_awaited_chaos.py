@@ -82,7 +82,7 @@ class Writers:
         return [self.block, self.function, self.nested, self.hidden, self.optimistic, self.reading, self.live]
 
 
-@pytest.mark.timeout(3600 if soak.LONG else 120)
+@pytest.mark.timeout(3600 if soak.LONG else 300)
 def test_tasks_that_are_cancelled_at_any_moment(path: Path) -> None:
     chance = soak.chance("cancelled writers")
     given_up = 0

@@ -65,7 +65,7 @@ steps = st.lists(
 )
 
 
-@pytest.mark.timeout(3600 if soak.LONG else 120)
+@pytest.mark.timeout(3600 if soak.LONG else 300)
 @settings(max_examples=soak.amount("SELFDB_IX_INTERESTS", here=80, long=2000), deadline=None)
 @given(steps)
 def test_those_concerned_are_those_whose_reads_were_touched(done: List[Tuple[str, int, Any]]) -> None:

@@ -104,7 +104,7 @@ def hidden(db: Any) -> None:
         tx.commit()
 
 
-@pytest.mark.timeout(3600 if soak.LONG else 120)
+@pytest.mark.timeout(3600 if soak.LONG else 300)
 @pytest.mark.parametrize("write", [add, bulk, block, nested, function, optimistic, hidden])
 def test_c074_an_interrupt_at_any_point_leaves_no_lock_and_no_scope(
     make_db: Callable[..., Any], write: Callable[[Any], None]

@@ -247,7 +247,7 @@ def shared_peer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peer]:
     peer.stop()
 
 
-@pytest.mark.timeout(3600 if soak.LONG else 120)
+@pytest.mark.timeout(3600 if soak.LONG else 300)
 def test_no_change_is_missed_and_an_unrelated_one_runs_nothing(shared_peer: Peer) -> None:
     class Machine(AnyWrites):
         peer = shared_peer

@@ -209,7 +209,7 @@ class TestCase085:
         assert not thread.is_alive()
         assert len(errors) == 1
 
-    @pytest.mark.timeout(3600 if soak.LONG else 120)
+    @pytest.mark.timeout(3600 if soak.LONG else 300)
     def test_c085_no_callback_begins_after_closing(self, db: Any, patient: None) -> None:
         """Closed again and again while commits come in, at whatever point the feed then is."""
         stop = threading.Event()

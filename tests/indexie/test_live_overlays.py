@@ -131,7 +131,7 @@ class TestStandard:
             assert use_live_query(lambda: db.users.count()).value == 0
 
 
-@pytest.mark.timeout(3600 if soak.LONG else 120)
+@pytest.mark.timeout(3600 if soak.LONG else 300)
 def test_a_row_that_becomes_real_is_never_seen_twice_nor_missing(db: Any) -> None:
     """Each value is checked: rows of committed overlays stay in sight from their first showing on."""
     chance = soak.chance("overlays that are shown")

@@ -18,7 +18,7 @@ from tests.indexie.kit import SOON, Calls, Counted, elsewhere, names, settled, w
 
 
 class TestCase079:
-    @pytest.mark.timeout(600 if soak.LONG else 120)
+    @pytest.mark.timeout(600 if soak.LONG else 300)
     def test_c079_many_commits_are_few_callbacks_and_the_last_value_is_exact(self, db: Any) -> None:
         commits = soak.amount("SELFDB_IX_COMMITS", here=1200, long=10_000)
         function = Counted(lambda: db.users.count())
