@@ -184,7 +184,7 @@ def _keys_of(store: StoreSpec, rows: List[_Row]) -> Dict[str, Collection[Encoded
     sides = [side for _, old, new in rows for side in (old, new) if side is not None]
     for position, index in enumerate(store.indexes):
         values: Iterable[Any] = [side[position] for side in sides]
-        found: Dict[Any, None] = dict.fromkeys(chain.from_iterable(values) if index.multi else values)
+        found: Dict[Any, None] = dict.fromkeys(chain.from_iterable(filter(None, values)) if index.multi else values)
         found.pop(None, None)
         if found:
             keys[index.name] = found
