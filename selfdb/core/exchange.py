@@ -409,7 +409,16 @@ class Exchange:
             return
         tokens = transport.keeper.current()
         if tokens is not None and tokens.refresh is not None and transport.keeper.expires_within(30.0):
-            self._newer_than(tokens)
+            try:
+                self._newer_than(tokens)
+            except SelfDBError as error:
+                if not self._hidden(error):
+                    raise
+                # The one that there is may still be good: by the clock of who made it, if not by ours.
+
+    def _hidden(self, error: SelfDBError) -> bool:
+        """Whether a renewal that failed with ``error`` is nobody's business."""
+        return self.transport.refusals.hides_failed_renewal and not isinstance(error, ClientClosedError)
 
     def _renew(self, tokens: Tokens | None, refusal: SelfDBError) -> bool:
         """Whether a 401 for ``tokens``, read as ``refusal``, is worth one more attempt, with a newer pair."""
@@ -431,7 +440,7 @@ class Exchange:
         try:
             fresh = self._newer_than(tokens)
         except SelfDBError as error:
-            if not ways.hides_failed_renewal or isinstance(error, ClientClosedError):
+            if not self._hidden(error):
                 raise
             return False
         # What another process fetched some time ago may have ended as well, and is worth a renewal then.

@@ -195,11 +195,17 @@ def import_json(database: Indexie, place: Place, clear: bool) -> int:
             for spec, next_key, rows in prepared:
                 if clear:
                     sink.clear(spec)
+                elif any(index.unique for index in spec.indexes):
+                    # Two rows may have changed places in one since: neither can be the first to take the other's.
+                    for key, _, stored in rows:
+                        old = sink.get(spec, key)
+                        if old is not None and old.text != stored:
+                            sink.remove(spec, old)
                 for key, document, stored in rows:
                     old = sink.get(spec, key)
                     if old is None:
                         sink.insert(spec, key, document, stored)
-                    else:
+                    elif old.text != stored:
                         sink.replace(spec, old, document, stored)
                 if spec.auto:
                     numbers = [key for key, _, _ in rows if not isinstance(key, bytes)]
@@ -255,17 +261,19 @@ def delete(path: Path, seconds: float) -> bool:
             catalogue.exists(connection)  # whatever else it is stays
             _take_over(connection, path, seconds)
             if os.name != "nt":
-                _unlink(path)  # while nobody else can open it
+                _unlink(path)  # while nobody else can open it; afterwards there may be another one
         finally:
             connections.give_back(connection)
     finally:
         connections.close()
-    _unlink(path)
+    if os.name == "nt":  # where what is open cannot be deleted
+        _unlink(path)
     return True
 
 
 def _unlink(path: Path) -> None:
-    for each in (path, *places.companions(path)):
+    # The file itself last: as soon as it is gone somebody may make another, with companions of its own.
+    for each in (*places.companions(path), path):
         each.unlink(missing_ok=True)
 
 

@@ -218,7 +218,7 @@ def test_events_come_to_several_loops_of_one_client(phoenix: Phoenix) -> None:
 
     async def listen() -> None:
         stream = db.realtime.channel(TOPIC).events()
-        ready.wait(15)
+        ready.wait(60)
         found.append([(await bounded(stream.__anext__())).new["id"] for _ in range(50)])
 
     async def main() -> None:
@@ -227,12 +227,12 @@ def test_events_come_to_several_loops_of_one_client(phoenix: Phoenix) -> None:
         threads = [threading.Thread(target=run_plain, args=(listen(),), daemon=True) for _ in range(3)]
         for thread in threads:
             thread.start()
-        ready.wait(15)
+        ready.wait(60)
         for number in range(50):
             phoenix.insert(TOPIC, number)
         await until(lambda: len(found) == 3)
         for thread in threads:
-            thread.join(15)
+            thread.join(60)
         await bounded(db.close())
 
     run_plain(main())

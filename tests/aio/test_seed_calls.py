@@ -24,7 +24,7 @@ from tests.servers.replies import ReplyServer, Request
 from tests.servers.scripted import Peer
 from tests.support import Http
 
-BOUND = 15.0
+BOUND = 60.0
 
 each_call = pytest.mark.parametrize("case", RUN, ids=[case.id for case in RUN])
 each_realtime_call = pytest.mark.parametrize("case", realtime.CASES, ids=[case.id for case in realtime.CASES])

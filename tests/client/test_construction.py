@@ -228,7 +228,7 @@ def test_close_from_another_thread_ends_a_wait(scripted: Callable[..., Any], con
     thread.start()
     server.wait_for(requests=1)
     db.close()
-    thread.join(10)
+    thread.join(60)
     assert not thread.is_alive()
     assert isinstance(outcome["error"], (ClientClosedError, RuntimeError))
     assert len(server.requests) == 1

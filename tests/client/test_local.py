@@ -128,7 +128,7 @@ def test_several_that_begin_at_once_share_one_server(tmp_path: Path) -> None:
     failures: List[BaseException] = []
 
     def begin() -> None:
-        start.wait(10)
+        start.wait(60)
         try:
             clients.append(SelfDB.local(tmp_path))
         except BaseException as error:

@@ -336,7 +336,7 @@ def test_a_connection_that_the_server_closed_while_it_was_idle_is_not_used(
     transport = connect(server)
     transport.exchange(GET)
     server.wait_for(requests=1)
-    server._threads[-1].join(10)  # the first connection's script has ended, so that its FIN is on the way
+    server._threads[-1].join(60)  # the first connection's script has ended, so that its FIN is on the way
     assert transport.exchange(POST).status_code == 201
     assert [request.connection for request in server.requests] == [0, 1]
 

@@ -178,7 +178,7 @@ def tunnel(server: ReplyServer) -> Callable[[Peer], None]:
             back = threading.Thread(target=carry, args=(onward, peer.sock), daemon=True)
             back.start()
             carry(peer.sock, onward)
-            back.join(10)
+            back.join(60)
 
     return handle
 

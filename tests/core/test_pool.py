@@ -43,7 +43,7 @@ def test_c099_threads_share_one_client(
 
     def meet(request: Any) -> Any:
         if "round=0" in request.target:
-            together.wait(15)  # every thread holds a connection of its own at this moment
+            together.wait(60)  # every thread holds a connection of its own at this moment
         return echoing(request)
 
     server = replies(meet)
@@ -75,7 +75,7 @@ def test_a_full_pool_says_nothing_in_the_log(
     together = threading.Barrier(POOL_SIZE + 6)
 
     def meet(request: Any) -> Any:
-        together.wait(15)
+        together.wait(60)
         return echoing(request)
 
     transport = connect(replies(meet))
@@ -124,7 +124,7 @@ def test_closing_closes_idle_connections(
     transport.exchange(GET)
     transport.pool.close()
     transport.pool.close()
-    assert gone.wait(10)
+    assert gone.wait(60)
     with pytest.raises(ClientClosedError):
         transport.exchange(GET)
 
@@ -187,7 +187,7 @@ def test_a_call_interrupted_by_a_signal_leaves_no_answer_behind(
         with pytest.raises(KeyboardInterrupt):
             transport.exchange(GET)
     finally:
-        over.wait(15)  # none comes any more
+        over.wait(60)  # none comes any more
         signal.signal(signal.SIGUSR1, before)
     assert transport.exchange(POST).json() == "mine"
     assert [request.connection for request in server.requests] == [0, 1]
@@ -201,7 +201,7 @@ def test_a_call_interrupted_in_the_body_leaves_no_answer_behind(
 
     def interrupted(sock: Any, *args: Any) -> None:
         if CALL.now.sent or CALL.last.sent:  # as seen within the sending, and after it
-            assert begun.wait(20)
+            assert begun.wait(60)
             if not select.select([sock], [], [], 0)[0]:  # the half has been read
                 begun.clear()
                 monkeypatch.undo()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any, Callable, List
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from selfdb.core.refusals import ORDINARY, Refusal, Refusals
 from selfdb.core.tokens import TokenKeeper, Tokens
 from selfdb.core.transport import Transport
+from selfdb.core.upload import Upload
 from selfdb.exceptions import AuthenticationError, ClientClosedError, InternalServerError, SelfDBError
 from tests.core.calls import ACCESS, API_KEY, GET, POST, REFRESH
 from tests.servers.replies import ReplyServer
@@ -100,6 +102,27 @@ def test_the_end_of_the_client_is_never_hidden(
     transport = connect(replies([NO]), renewer=failing(ClientClosedError("closed")))
     with pytest.raises(ClientClosedError):
         use(transport, Own(hides=True)).exchange(GET)
+
+
+@pytest.mark.parametrize("hides", [False, True])
+def test_one_that_fails_before_a_body_which_cannot_be_sent_twice_too(
+    hides: bool, replies: Callable[..., ReplyServer], connect: Callable[..., Transport]
+) -> None:
+    """By a clock that was set forward its token has ended; the server knows better."""
+    claims = base64.urlsafe_b64encode(b'{"exp": 1000}').decode().rstrip("=")
+    held = Tokens(f"head.{claims}.signature", REFRESH)
+    server = replies([YES])
+    transport = use(connect(server, renewer=failing(InternalServerError("later", 503))), Own(hides=hides))
+    transport.keeper.set(held)
+    request = POST._replace(body=Upload(iter([b"x"])), content_type="application/octet-stream")
+    if hides:
+        assert transport.exchange(request).status_code == 200
+        assert server.requests[0].header("Authorization") == f"Bearer {held.access}"
+    else:
+        with pytest.raises(InternalServerError, match="later"):
+            transport.exchange(request)
+        assert server.requests == []
+    assert transport.keeper.current() == held
 
 
 @pytest.mark.parametrize("once", [False, True])

@@ -190,7 +190,7 @@ def test_closing_ends_a_wait_between_attempts(
     server = replies([(503, {"Retry-After": "50"}, {})])
     transport = connect(server, clock=Announcing())
     call = Background(lambda: transport.exchange(GET))
-    assert waiting.wait(10)
+    assert waiting.wait(60)
     transport.pool.close()
     error = call.result()
     assert isinstance(error, ClientClosedError)

@@ -329,7 +329,7 @@ def test_a_ping_is_answered_and_ends_a_silence(scripted: Scripted, owner_of: Own
     assert link.last_message_at is None
     silent = link.silence
     link.ping()
-    assert pinged.wait(15)
+    assert pinged.wait(60)
     wait_until(lambda: link.last_message_at is not None)
     assert link.silence < silent + 15
     assert owner.messages == []

@@ -22,8 +22,8 @@ from tests.support import ADMIN_EMAIL, ADMIN_PASSWORD
 
 ROOT = Path(__file__).parents[2]
 TABLES = Path(__file__).with_name("rest.sql")
-SECONDS = 60.0
-LINE_SECONDS = 30.0
+SECONDS = 120.0
+LINE_SECONDS = 100.0
 
 
 class Reader:

@@ -18,7 +18,7 @@ from tests.support import Http, unique
 
 APP = "fastapi_app.py"
 PASSWORD = "password123"
-SECONDS = 20.0
+SECONDS = 90.0
 
 
 class Site:

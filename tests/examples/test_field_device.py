@@ -15,7 +15,7 @@ from tests.servers.postgrest import PostgRest
 from tests.servers.tcpproxy import TcpProxy
 
 DEVICE = "field_device.py"
-SECONDS = 30.0
+SECONDS = 90.0
 FIRST = "valve 2 at 06:30 for 15 min; valve 1 at 07:00 for 10 min"
 SECOND = "valve 1 at 07:00 for 10 min"
 

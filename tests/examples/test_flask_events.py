@@ -18,7 +18,7 @@ from tests.support import ADMIN_EMAIL, ADMIN_PASSWORD, Http, unique
 
 APP = "flask_events.py"
 PASSWORD = "password123"
-SECONDS = 20.0
+SECONDS = 90.0
 Event = List[Any]
 
 

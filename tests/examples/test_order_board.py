@@ -18,7 +18,7 @@ from tests.servers.process import free_port
 from tests.support import ADMIN_EMAIL, ADMIN_PASSWORD, Http
 
 BOARD = "order_board.py"
-SECONDS = 30.0
+SECONDS = 90.0
 LONG_ENOUGH = 4  # seconds to join and to show what is there
 
 

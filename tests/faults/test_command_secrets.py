@@ -139,7 +139,7 @@ def test_g14_a_database_that_is_not_there_is_named_without_its_password(tmp_path
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=150,
     )
     assert done.returncode == 1, json.dumps(done.stderr)
     assert "127.0.0.1" in done.stderr

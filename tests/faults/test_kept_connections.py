@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import json
-import socket
 import threading
 from typing import Any, Callable, Iterator, List, Optional
 
@@ -292,13 +291,13 @@ def test_g01_a_server_that_half_closes(scripted: Callable[..., ScriptedServer], 
 
     def half(peer: Peer) -> None:
         serve_one(peer)
-        peer.sock.shutdown(socket.SHUT_WR)
+        peer.half_close()
         shut.set()
         peer.wait_for_close()
 
     def deaf(peer: Peer) -> None:
         peer.read_request()
-        peer.sock.shutdown(socket.SHUT_WR)
+        peer.half_close()
         peer.wait_for_close()
 
     server = scripted(half, deaf, default=serve)

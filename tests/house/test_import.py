@@ -53,7 +53,7 @@ def after(statement: str) -> Dict[str, List[str]]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=150,
     )
     assert done.returncode == 0, done.stderr
     seen: Dict[str, List[str]] = json.loads(done.stdout)

@@ -42,7 +42,7 @@ def test_a_test_that_hangs_ends_the_run_and_shows_where(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=150,
     )
     assert done.returncode == 1
     said = done.stdout + done.stderr

@@ -12,7 +12,7 @@ from selfdb.aio.indexie import Indexie, use_live_query
 from selfdb.indexie import DatabaseClosedError, HookError, Timing, TransactionInactiveError
 from tests import soak
 
-BOUND = 600.0 if soak.LONG else 90.0
+BOUND = 600.0 if soak.LONG else 200.0
 ROUNDS = soak.amount("SELFDB_IX_CANCELLED", here=60, long=5000)
 SCHEMA = {"users": "++id, &name", "logs": "++id, &name"}
 

@@ -416,6 +416,33 @@ def test_export_and_import(make_db: Make, tmp_path: Path, form: str) -> None:
     assert content(other) == content(db)
 
 
+@pytest.mark.parametrize("in_overlay", [False, True], ids=["the file", "an overlay"])
+def test_an_import_over_rows_that_have_changed_places_since(make_db: Make, in_overlay: bool) -> None:
+    db = make_db(TWO)
+    db.users.bulk_add([{"email": "a"}, {"email": "b"}, {"email": "c", "tags": ["x"]}])
+    before, buffer = db.users.to_array(), io.StringIO()
+    db.export_json(buffer)
+    db.users.update(1, {"email": "moving"})
+    db.users.update(2, {"email": "a"})
+    db.users.update(1, {"email": "b"})
+    db.users.add({"email": "d"})
+    buffer.seek(0)
+    if in_overlay:
+        with db.users.start_transaction() as tx:
+            db.import_json(buffer)
+            tx.commit()
+    else:
+        db.import_json(buffer)
+    assert db.users.to_array() == [*before, {"email": "d", "id": 4}]
+    assert db.users.where("email").equals("a").primary_keys() == [1]
+    assert db.integrity_check() == []
+    with selfdb.indexie.use_live_query(db.users.to_array, distinct=False) as live:
+        buffer.seek(0)
+        db.import_json(buffer)  # which changes nothing any more
+        assert live.settle(10)
+        assert live.version == 1
+
+
 def test_an_import_tells_no_hook(make_db: Make, tmp_path: Path) -> None:
     db = make_db(TWO)
     filled(db)

@@ -142,6 +142,43 @@ def test_c091_a_clash_is_found_before_any_hook_runs(db: Any) -> None:
     assert calls.values == []
 
 
+@pytest.mark.parametrize("write", ["put", "update", "modify", "bulk_put"])
+def test_c091_what_a_hook_sets_in_a_changed_item_is_stored(db: Any, write: str) -> None:
+    db.users.add({"name": "Ann"}, silent=True)
+    db.users.strategy = Strategy.NETWORK_FIRST
+
+    @db.users.hook.on_update
+    def number(payload: Dict[str, Any]) -> None:
+        payload["item"]["srv"] = payload["old"]["name"]
+
+    writes: Dict[str, Callable[[], Any]] = {
+        "put": lambda: db.users.put({"id": 1, "name": "Bob"}),
+        "update": lambda: db.users.update(1, {"name": "Bob"}),
+        "modify": lambda: db.users.to_collection().modify({"name": "Bob"}),
+        "bulk_put": lambda: db.users.bulk_put([{"id": 1, "name": "Bob"}]),
+    }
+    writes[write]()
+    assert db.users.to_array() == [{"name": "Bob", "id": 1, "srv": "Ann"}]
+
+
+def test_c091_a_hook_may_put_another_document_there_or_take_it_out_of_its_payload(db: Any) -> None:
+    db.users.add({"name": "Ann"}, silent=True)
+    db.users.strategy = Strategy.NETWORK_FIRST
+    others = [{"id": 1, "whole": True}]
+
+    @db.users.hook.on_update
+    def other(payload: Dict[str, Any]) -> None:
+        item = payload.pop("item")
+        assert item["id"] == 1
+        if others:
+            payload["item"] = others.pop()
+
+    db.users.update(1, {"age": 5})
+    assert db.users.get(1) == {"id": 1, "whole": True}
+    db.users.update(1, {"age": 6})
+    assert db.users.get(1) == {"id": 1, "whole": True, "age": 6}
+
+
 def test_c091_a_hook_may_not_change_the_key(db: Any) -> None:
     from selfdb.indexie.errors import DataError
 

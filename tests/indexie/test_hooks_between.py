@@ -215,6 +215,18 @@ def test_who_hears_of_a_dead_entry_and_goes_before_it_counts_as_told_leaves_it_t
     assert gone.values == []
 
 
+def test_who_hears_of_dead_entries_twice_and_ends_one_of_them_twice_hears_once(db: Any) -> None:
+    told = Calls()
+    off = db.outbox.on_dead(told)
+    db.outbox.on_dead(told)
+    off()
+    off()
+    db.users.hook.on_add(refused, name="push")
+    for name in ("Ann", "Ben"):
+        db.users.add({"name": name})
+    assert sorted(entry.item["name"] for entry in told.wait(2)) == ["Ann", "Ben"]
+
+
 def test_who_goes_when_a_dead_entry_counts_as_told_was_told(db: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     told = Calls()
     off = db.outbox.on_dead(told)

@@ -6,10 +6,12 @@ import contextvars
 import os
 import signal
 import threading
+from pathlib import Path
 from typing import Any, Callable, List
 
 import pytest
 
+from selfdb.indexie import Indexie
 from selfdb.indexie.errors import (
     DatabaseClosedError,
     StorageError,
@@ -17,6 +19,7 @@ from selfdb.indexie.errors import (
     VersionChangeError,
 )
 from selfdb.indexie.file import connections as connections_module
+from selfdb.indexie.file.connections import Connections
 from selfdb.indexie.file.log import ChangeSet
 from selfdb.indexie.file.writer import Writer
 from selfdb.indexie.live.live import LiveQuery, use_live_query
@@ -472,6 +475,40 @@ def test_c072_a_fork_while_rows_are_read_ahead_for_an_event_loop(db: Any) -> Non
     rows = iter(db.users.to_collection())
     with rows._reading:
         assert in_a_child(rows._read_ahead)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="an open file cannot be deleted there")
+@pytest.mark.parametrize("moment", ["when the file goes", "when it is gone"])
+def test_a_database_that_is_made_where_one_is_just_deleted_stays(
+    make_db: Make, path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    made: List[Any] = []
+
+    def make_another() -> None:
+        monkeypatch.undo()
+        made.append(make_db())
+        made[0].users.add({"name": "Ann"})
+
+    unlink, close = Path.unlink, Connections.close
+
+    def unlink_and_make(self: Path, missing_ok: bool = False) -> None:
+        unlink(self, missing_ok)
+        if self == path:
+            make_another()
+
+    def close_and_make(self: Connections) -> None:
+        close(self)
+        make_another()
+
+    make_db().open().close()
+    if moment == "when the file goes":
+        monkeypatch.setattr(Path, "unlink", unlink_and_make)
+    else:
+        monkeypatch.setattr(Connections, "close", close_and_make)
+    assert Indexie.delete_database(path)
+    assert [row["name"] for row in made[0].users.to_array()] == ["Ann"]
+    assert [row["name"] for row in make_db().users.to_array()] == ["Ann"]
+    assert made[0].integrity_check() == []
 
 
 def test_c072_a_fork_while_another_thread_makes_a_connection(db: Any) -> None:

@@ -21,7 +21,7 @@ from tests.servers.process import free_port
 from tests.support import Http
 
 CALLS = Path(__file__).with_name("phoenix_js_calls.mjs")
-SECONDS = 30.0
+SECONDS = 90.0
 BOTH = ("2.0.0", "1.0.0")
 
 

@@ -100,6 +100,18 @@ class Listener:
         until(lambda: self.last > begun, RETURN_SECONDS * SLACK)
         self.slowest = max(self.slowest, time.monotonic() - returned)
 
+    def hears_the_last(self, writer: Writer) -> None:
+        """Wait for the newest row. One that is written between two connections is announced and not told: then another
+        is written."""
+        end = time.monotonic() + RETURN_SECONDS * SLACK
+        while self.last < writer.begun:
+            assert time.monotonic() < end, "it did not happen in time"
+            patience = time.monotonic() + 1.0
+            while self.last < writer.begun and time.monotonic() < patience:
+                time.sleep(0.005)
+            if self.last < writer.begun:
+                writer.change()
+
     def check(self, commits: List[int]) -> None:
         """Between two marks there is nothing but a run of the commits without a gap; nothing comes twice."""
         place = {number: index for index, number in enumerate(commits)}

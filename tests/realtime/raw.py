@@ -15,7 +15,7 @@ from tests.support import Http, unique
 
 FULL = "/realtime/socket/websocket"
 SHORT = "/realtime/socket"
-SECONDS = 15.0
+SECONDS = 60.0
 
 
 def address(server: Any, path: str = FULL, **query: Optional[str]) -> str:

@@ -480,7 +480,7 @@ def slow() -> Any:
 def flood(watched: Watched, slow: Slow, count: int, *, blocks: bool = False) -> None:
     """One event that the callback stands in, and ``count`` behind it, all of them read unless that is stopped."""
     watched.server.insert(TOPIC, 0)
-    assert slow.entered.wait(15)
+    assert slow.entered.wait(60)
     handlers = watched.realtime.channel(TOPIC)._handlers
     for number in range(1, count + 1):
         watched.server.insert(TOPIC, number)
@@ -540,7 +540,7 @@ def test_r25_block_has_a_limit(watched: Watched, slow: Slow) -> None:
 def test_r25_disconnect_is_final_and_said(watched: Watched, slow: Slow) -> None:
     channel = joined(watched, overflow="disconnect", max_items=10).on("INSERT", slow)
     watched.server.insert(TOPIC, 0)
-    assert slow.entered.wait(15)
+    assert slow.entered.wait(60)
     for number in range(1, 30):
         try:
             watched.server.insert(TOPIC, number)
@@ -558,7 +558,7 @@ def test_r25_many_drops_take_no_room(watched: Watched, slow: Slow) -> None:
     joined(watched, max_items=5).on("INSERT", slow)
     joined(watched, "table:others").on("INSERT", slow)
     watched.server.insert(TOPIC, 0)
-    assert slow.entered.wait(15)
+    assert slow.entered.wait(60)
     for number in range(200):
         watched.server.insert(TOPIC, number)
         watched.server.insert("table:others", number)

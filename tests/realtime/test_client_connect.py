@@ -176,7 +176,7 @@ def test_disconnect_ends_a_connect_in_another_thread(scripted: Callable[..., Scr
         thread.start()
         server.wait_for(connections=1)
         db.realtime.disconnect()
-        thread.join(15)
+        thread.join(60)
         assert [str(error) for error in outcomes] == ["the client disconnected"]
 
 

@@ -16,7 +16,7 @@ from tests.servers.process import free_port
 from tests.support import ADMIN_EMAIL, ADMIN_PASSWORD
 
 PAGE = Path(__file__).parents[2] / "docs" / "realtime.rst"
-SECONDS = 20.0
+SECONDS = 60.0
 
 
 class Snippet(NamedTuple):

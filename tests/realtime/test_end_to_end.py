@@ -188,7 +188,7 @@ def test_c116_nothing_that_still_waits_comes_after_unsubscribe(db: SelfDB, table
 
     def callback(payload: RealtimePayload) -> None:
         entered.set()
-        slow.wait(15)
+        slow.wait(60)
         assert payload.new is not None
         got.append(payload.new["n"])
 
@@ -197,7 +197,7 @@ def test_c116_nothing_that_still_waits_comes_after_unsubscribe(db: SelfDB, table
     channel.subscribe()
     table.insert(1)
     table.insert(2)
-    assert entered.wait(15)
+    assert entered.wait(60)
     before = db.realtime.last_message_at
     until(lambda: db.realtime.last_message_at is not None and channel._handlers.queued == 2)
     assert before is not None
@@ -275,7 +275,7 @@ def test_c119_a_subscription_does_not_hold_up_the_exit(server: Any, http: Http, 
         process.stdin.flush()
         assert process.stdout.readline() == "end\n"
         begun = time.monotonic()
-        assert process.wait(15) == 0
+        assert process.wait(60) == 0
         took = time.monotonic() - begun
         assert process.stdout.read() == ""
     assert took < 1.0 * SLACK
@@ -335,7 +335,7 @@ def test_a_forked_child_connects_anew_and_the_parent_goes_on(server: Any, http: 
         table.insert(3)
         rest = process.stdout.read()
         assert rest == "parent done\n", rest
-        assert process.wait(15) == 0
+        assert process.wait(60) == 0
 
 
 def test_close_from_many_threads_at_once(server: Any, http: Http, table: Table) -> None:
@@ -401,7 +401,11 @@ def test_c120_events_go_on_when_the_token_ends(make_server: Callable[..., Any], 
     http = Http(server)
     with SelfDB(server.url, server.api_key) as db:
         db.auth.login(ADMIN_EMAIL, ADMIN_PASSWORD)
-        table = Table(http, http.admin)
+        table = Table.__new__(Table)  # made by the client, which renews its session if that ends meanwhile
+        schema = {"n": {"type": "integer"}, "a": {"type": "text"}}
+        made = db.tables.create(TableCreate(name="counted", table_schema=schema, public=True))
+        db.tables.update(made.id, TableUpdate(realtime_enabled=True))
+        table.http, table.name, table.id = http, made.name, made.id
         # Anyone may insert into a public table, so the writer needs no session that ends.
         table.bearer = None  # type: ignore[assignment]
         listener = Listener(db, table)
@@ -415,7 +419,7 @@ def test_c120_events_go_on_when_the_token_ends(make_server: Callable[..., Any], 
                 listener.follows(writer, time.monotonic())
                 tokens.add(db.access_token)
             listener.follows(writer, time.monotonic())
-        until(lambda: listener.last == writer.begun)
+        listener.hears_the_last(writer)
         listener.check(numbers(table))
         until(lambda: listener.channel.state == "joined")  # it may be on its way to the next connection
         print(f"{listener.log.count(RESYNC)} gaps in {len(tokens)} tokens")

@@ -331,4 +331,4 @@ def test_it_is_closed_from_another_thread_while_it_waits() -> None:
 
     threading.Thread(target=wait, daemon=True).start()
     follower.close()
-    assert over.wait(10)
+    assert over.wait(60)

@@ -233,7 +233,7 @@ def test_a_forked_child_keeps_callbacks_and_nothing_else(kit: Kit) -> None:
     assert list(stream) == []
     done = threading.Thread(target=lambda: kit.deliver(numbered(kit.handlers)))
     done.start()
-    done.join(15)
+    done.join(60)
     assert kit.got == [2]
     assert kit.errors == []
 

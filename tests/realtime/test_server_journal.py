@@ -107,22 +107,22 @@ def test_on_postgresql_numbers_follow_the_order_of_the_commits(make_server: Call
         # Do its last act now, and commit later.
         connection.info["selfdb_before_commit"].pop("events")()
         entered.set()
-        assert leave.wait(20)
+        assert leave.wait(60)
 
     def second() -> None:
-        assert entered.wait(20)
+        assert entered.wait(60)
         with services.database.write() as connection:
             outbox.sessions_ended(connection, services, ["second"])
 
     threads = [threading.Thread(target=run) for run in (first, second)]
     for thread in threads:
         thread.start()
-    assert entered.wait(20)
+    assert entered.wait(60)
     threads[1].join(0.3)
     assert threads[1].is_alive(), "the second waits for the first"
     leave.set()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
     with services.database.read() as connection:
         payloads = list(connection.scalars(sa.select(events.c.payload).order_by(events.c.id)))
     assert payloads == ['["first"]', '["second"]']

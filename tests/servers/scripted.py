@@ -106,6 +106,10 @@ class Peer:
             data = self.sock.recv(65536)
         except (ConnectionError, ssl.SSLError) as error:
             raise PeerGone(str(error)) from error
+        except OSError as error:
+            if error.errno != errno.EBADF:
+                raise
+            raise PeerGone(str(error)) from error  # another thread has closed it
         if not data:
             raise PeerGone("end of stream")
         self._buffer += data
@@ -181,7 +185,10 @@ class Peer:
 
     def half_close(self) -> None:
         """Send the end of our stream; go on reading."""
-        self.sock.shutdown(socket.SHUT_WR)
+        try:
+            self.sock.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            raise PeerGone(str(error)) from error  # the peer was faster
 
     def _plain(self) -> socket.socket:
         if isinstance(self.sock, ssl.SSLSocket):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from functools import partial
 from typing import TYPE_CHECKING, Any, List, NamedTuple, Optional, Tuple
@@ -108,7 +108,7 @@ class Outbox:
     def __init__(self, database: Any, clock: Clock = SYSTEM_CLOCK) -> None:
         self._database = database
         self._clock = clock
-        self._on_dead: List[Callable[[OutboxEntry], object]] = []
+        self._on_dead: List[Callable[[Stored, Tuple[str, ...]], object]] = []
         self._max_attempts: Optional[int] = None
         self._paused = False
         self._delivery: Optional[Delivery] = None
@@ -139,7 +139,7 @@ class Outbox:
             lambda: database._connections.reader(),
             lambda: database._hooks.posts(),
             self._announce_now,
-            lambda: [partial(self._tell_dead, callback) for callback in list(self._on_dead)],
+            lambda: list(self._on_dead),
             lambda: self._paused,
             lambda: self._max_attempts,
             lambda connection: connection.one(database._opened().newest),
@@ -372,12 +372,13 @@ class Outbox:
 
         :returns: a function that ends it.
         """
-        self._on_dead.append(function_for(callback, "on_dead()"))
+        mourner = partial(self._tell_dead, function_for(callback, "on_dead()"))  # equal to itself only
+        self._on_dead.append(mourner)
         self.wake()
 
         def off() -> None:
-            if callback in self._on_dead:
-                self._on_dead.remove(callback)
+            with suppress(ValueError):  # it has ended already, perhaps on another thread in this moment
+                self._on_dead.remove(mourner)
 
         return off
 

@@ -233,6 +233,7 @@ class Feed:
                     and self._epoch >= epoch
                     and listener not in self._dirty
                     and listener not in self._starting
+                    and listener not in self._untold
                     and listener is not self._running
                 )
 
@@ -372,12 +373,24 @@ class Feed:
         return bool(waiting)
 
     def _tell_untold(self, me: threading.Thread) -> None:
-        if self._untold:
+        if not self._untold:
+            return
+        with self._lock:
+            untold = list(self._untold)
+        for listener in untold:
             with self._lock:
-                untold, self._untold = self._untold, {}
-            for listener in untold:
-                if self._thread is me:
-                    listener.tell()
+                if self._thread is not me:
+                    return
+                if listener not in self._untold:
+                    continue
+                del self._untold[listener]
+                self._running = listener
+            listener.tell()
+            with self._lock:
+                if self._thread is not me:
+                    return
+                self._running = None
+            self.settled.ring()
 
 
 def _wait(gate: queue.SimpleQueue[None], seconds: float) -> None:

@@ -249,7 +249,7 @@ def _call_hooks(settlement: Settlement, inline: _Inline) -> Tuple[List[Operation
             for hook in hooks:
                 _call(hook, effect, given, completed)
             completed.append(operation.id)
-            if effect.new is not None:
+            if effect.new is not None and "item" in given:
                 text = _edited(settlement, effect, given["item"])
                 if text != effect.new:
                     carried.setdefault(place, _Carried()).note(load(effect.new), load(text))

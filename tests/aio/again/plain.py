@@ -17,7 +17,7 @@ from typing import Any, AsyncIterator, Callable, Dict, Iterator, List, Optional,
 from selfdb.core.asynchronous import Face, Opened, awaitable
 from selfdb.core.marks import mark_of
 
-BOUND = 15.0
+BOUND = 60.0
 
 CLOSING = ("close", "__exit__", "__aexit__")
 
