@@ -10,7 +10,7 @@ from selfdb.core.clock import Clock
 
 T = TypeVar("T")
 
-SOON = 10.0
+SOON = 30.0
 """Seconds that anything which is to happen at once may take on a machine that is busy with other things."""
 
 

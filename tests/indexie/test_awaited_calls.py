@@ -13,7 +13,7 @@ import selfdb.aio.indexie
 import selfdb.indexie
 from selfdb.core.marks import mark_of
 
-BOUND = 30.0
+BOUND = 100.0
 ROWS = [
     {"id": 1, "name": "Ann", "age": 30, "tags": ["a", "all"]},
     {"id": 2, "name": "Ben", "age": 20, "tags": ["b", "all"]},

@@ -13,7 +13,7 @@ import pytest
 from selfdb.aio.indexie import Indexie, use_live_query
 from selfdb.indexie import InvalidArgumentError, Strategy, SubTransactionError, Timing, TransactionInactiveError
 
-BOUND = 30.0
+BOUND = 100.0
 SCHEMA = {"users": "++id, &name, age", "logs": "++id, action"}
 
 
@@ -22,7 +22,7 @@ def run(main: Any) -> Any:
 
 
 def declared(path: Path, **options: Any) -> Any:
-    db = Indexie(path, timing=Timing().scaled(0.2), busy_timeout=5.0, **options)
+    db = Indexie(path, timing=Timing().scaled(0.2), busy_timeout=30.0, **options)
     db.version(1).stores(SCHEMA)
     return db
 

@@ -13,7 +13,7 @@ import pytest
 from selfdb.aio.indexie import Indexie, use_live_query
 from selfdb.indexie import DatabaseClosedError, HookError, InvalidStateError, ReadOnlyError, Strategy, Timing
 
-BOUND = 30.0
+BOUND = 100.0
 SCHEMA = {"users": "++id, &name, age", "logs": "++id, action"}
 
 

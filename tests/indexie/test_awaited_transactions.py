@@ -14,7 +14,7 @@ import selfdb.indexie
 from selfdb.aio.indexie import Indexie
 from selfdb.indexie import AbortError, IndexieTimeoutError, TransactionInactiveError
 
-BOUND = 30.0
+BOUND = 100.0
 SCHEMA = {"users": "++id, &name, age", "logs": "++id, action"}
 
 
@@ -97,7 +97,7 @@ def test_a_block_is_kept_whole_or_not_at_all(path: Path) -> None:
 
 def test_two_tasks_with_a_transaction_each_never_meet(path: Path) -> None:
     async def main() -> None:
-        async with declared(path) as db:
+        async with declared(path, busy_timeout=BOUND) as db:
 
             async def one(name: str, fails: bool) -> None:
                 async with db.transaction("rw", ["users"]):
@@ -274,7 +274,7 @@ def test_who_is_cancelled_while_it_waits_for_its_turn_takes_no_lock(path: Path) 
 
 def test_many_tasks_wait_for_their_turn_without_a_thread_each(path: Path) -> None:
     async def main() -> None:
-        async with declared(path) as db:
+        async with declared(path, busy_timeout=BOUND) as db:  # the last of them waits for all others
 
             async def one(number: int) -> None:
                 async with db.transaction("rw", ["users"]):

@@ -10,7 +10,7 @@ import pytest
 
 from selfdb.indexie import SubTransactionError, TransactionInactiveError
 
-BOUND = 20.0
+BOUND = 60.0
 SCHEMA = {"users": "++id, &name, age, *tags", "logs": "++id, action"}
 
 

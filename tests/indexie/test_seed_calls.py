@@ -25,7 +25,7 @@ from tests.indexie.seed_calls import (
     note_of,
 )
 
-BOUND = 20.0
+BOUND = 60.0
 
 STRATEGIES = {"local_first": blocking.Strategy.LOCAL_FIRST, "network_first": blocking.Strategy.NETWORK_FIRST}
 

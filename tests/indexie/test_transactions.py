@@ -570,7 +570,7 @@ def test_c070_processes_that_add_at_once_share_the_keys(db: Any, peer: Callable[
     code = """
 import pathlib
 from selfdb.indexie import Indexie
-db = Indexie(pathlib.Path(path))
+db = Indexie(pathlib.Path(path), busy_timeout=100)
 db.version(1).stores(schema)
 result = []
 for n in range(times):

@@ -251,12 +251,15 @@ def test_upsert_tells_whether_it_created(db: Any) -> None:
     assert db.users.get(5) == {"age": 2, "id": 5}
 
 
-def test_c041_functional_updates_of_many_threads_and_processes(db: Any, peer: Callable[[], Any]) -> None:
+def test_c041_functional_updates_of_many_threads_and_processes(
+    make_db: Callable[..., Any], peer: Callable[[], Any]
+) -> None:
+    db = make_db(busy_timeout=100).open()
     db.users.add({"id": 1, "age": 0})
     code = """
 import pathlib, threading
 from selfdb.indexie import Indexie
-db = Indexie(pathlib.Path(path))
+db = Indexie(pathlib.Path(path), busy_timeout=100)
 db.version(1).stores(stores)
 def count():
     for _ in range(times):
