@@ -9,7 +9,7 @@ from typing import Any, Callable, Dict, List
 
 import pytest
 
-from selfdb.indexie.errors import ConstraintError, IndexieTimeoutError, TransactionInactiveError
+from selfdb.indexie.errors import BulkError, ConstraintError, IndexieTimeoutError, TransactionInactiveError
 from selfdb.indexie.file.connections import Connections, _after_in_parent, _before_fork
 from selfdb.indexie.file.log import ChangeSet
 from selfdb.indexie.hooks.outbox_tables import claim
@@ -46,6 +46,24 @@ def entered(tx: Any) -> contextvars.Context:
 
 
 # A write is there whole or not at all, and stays
+
+
+def test_c044_rows_put_one_by_one_after_a_clash_meet_what_came_in_between(make_db: Make, monkeypatch: Any) -> None:
+    db, other = make_db().open(), make_db().open()
+    other.users.add({"id": 9, "email": "taken"})
+    writer = db._connections._writer
+    rollback = writer.rollback
+
+    def and_another_commits() -> None:
+        rollback()
+        monkeypatch.undo()
+        other.users.add({"id": 1, "name": "theirs"})
+
+    monkeypatch.setattr(writer, "rollback", and_another_commits)
+    with pytest.raises(BulkError) as caught:
+        db.users.bulk_put([{"id": 1, "name": "ours"}, {"id": 2, "email": "taken"}], partial=True)
+    assert list(caught.value.failures_by_pos) == [1]
+    assert db.users.bulk_get([1, 2]) == [{"id": 1, "name": "ours"}, None]
 
 
 def test_c069_the_lock_is_there_before_the_first_write(db: Any, peer: Callable[[], Any]) -> None:

@@ -40,6 +40,7 @@ class Rows:
         self.guard = guard
         self.table = table = f"s{store.number}"
         self.index_keys = extractor_of(store).index_keys
+        self.columns = extractor_of(store).columns
         self.singles = [(at, f"i{index.number}") for at, index in enumerate(store.indexes) if not index.multi]
         self.multis = [(at, f"m{store.number}_{index.number}") for at, index in enumerate(store.indexes) if index.multi]
         self.unique_entries = any(index.unique and index.multi for index in store.indexes)

@@ -6,6 +6,7 @@ import json
 import logging
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import repeat
 from math import floor
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Dict, FrozenSet, List, NamedTuple, Optional, Tuple
@@ -151,7 +152,7 @@ class Writer:
             self.schema.cache[_GENERATORS] = (generators, self._generators)
         if self.effects:
             self.database._hooks.enqueue(self.connection, self.listening, self.effects)
-        if self.changes or self.effects or generators != self._generators_text:
+        if generators != self._generators_text or self.changes or self.effects:
             try:
                 log.append(
                     self._execute,
@@ -180,6 +181,8 @@ class Writer:
                     publish()
             self.active = False
             home.release_writer(connection)
+            # What it was held for holds this: a cycle would leave both to the garbage collector.
+            self._home = self._owner = None
         except BaseException:
             self.rollback()
             raise
@@ -202,6 +205,7 @@ class Writer:
         self.active = False
         if self._home is not None:
             self._home.reclaim(self._owner)
+            self._home = self._owner = None
 
     def savepoint(self) -> _Savepoint:
         """Undo everything of its block when the block raises."""
@@ -299,30 +303,36 @@ class Writer:
     def insert_many(self, store: StoreSpec, added: Sequence[Prepared]) -> None:
         """Add rows, which have their keys; all of them or none.
 
-        :raises ConstraintError: when one of them cannot be added; which one is not told.
+        :raises ConstraintError: when one of them cannot be added; which one is not told. A transaction that is one call
+            only, of which this is the first write, has begun anew then: what it has read before may have changed.
         """
+        if self.explicit:
+            with self.savepoint():
+                self._insert_all(store, added)
+            return
+        # A savepoint would have each page that is changed copied first.
+        try:
+            self._insert_all(store, added)
+        except ConstraintError:
+            self.connection.rollback()
+            self._begin(self.connection)
+            raise
+
+    def _insert_all(self, store: StoreSpec, added: Sequence[Prepared]) -> None:
         rows = rows_of(self.schema, store)
-        extract, seq = rows.index_keys, self.seq
-        keys: List[Any] = [extract(row.document) for row in added]
-        with self.savepoint():
-            try:
-                if not rows.multis:
-                    values = [(row.key, seq, row.text, *each) for row, each in zip(added, keys)]
-                else:
-                    values = [(row.key, seq, row.text, *rows.columns_of(each)) for row, each in zip(added, keys)]
-                self._cursor.executemany(rows.insert, values)
-                for sql, (at, _) in zip(rows.insert_entry, rows.multis):
-                    pairs = [(entry, row.key) for row, each in zip(added, keys) for entry in each[at]]
-                    self._cursor.executemany(sql, pairs)
-            except sqlite3.IntegrityError as error:
-                raise ConstraintError(f"rows of {store.name!r} clash", table=store.name) from error
-            except sqlite3.Error as error:
-                raise self._failed(error) from error
-            if len(added) > log.MAX_ROWS:
-                self.changes.whole(store)
-            else:
-                for row, each in zip(added, keys):
-                    self.changes.record(store, row.key, None, each)  # type: ignore[arg-type]
+        documents, texts, keys = zip(*added)
+        columns = rows.columns(documents)
+        try:
+            singles = [columns[at] for at, _ in rows.singles]
+            self._cursor.executemany(rows.insert, zip(keys, repeat(self.seq), texts, *singles))
+            for sql, (at, _) in zip(rows.insert_entry, rows.multis):
+                pairs = [(entry, key) for key, entries in zip(keys, columns[at]) for entry in entries]
+                self._cursor.executemany(sql, pairs)
+        except sqlite3.IntegrityError as error:
+            raise ConstraintError(f"rows of {store.name!r} clash", table=store.name) from error
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
+        self.changes.record_added(store, keys, columns)
 
     def replace(self, store: StoreSpec, old: Row, document: Any, text: str) -> None:
         """Put another document in the place of ``old``, under the same key.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Dict, List, Optional, Tuple, Union
 
 from ..schema.specs import EncodedKey, IndexSpec, StoreSpec
@@ -35,6 +35,31 @@ def index_key_of(index: IndexSpec) -> Callable[[Dict[str, Any]], Optional[Encode
         return None if value is None else encode_or_none(value)
 
     return key
+
+
+def _keys_of(index: IndexSpec) -> Callable[[Sequence[Dict[str, Any]]], List[Any]]:
+    """What gives the keys of many documents in an index, one for each."""
+    if index.multi:
+        entries = entries_of(index)
+        return lambda documents: list(map(entries, documents))
+    path = index.paths[0]
+    if index.compound or "." in path:
+        key = index_key_of(index)
+        return lambda documents: list(map(key, documents))
+
+    def keys(documents: Sequence[Dict[str, Any]]) -> List[Any]:
+        values: Iterable[Any] = [document.get(path) for document in documents]
+        # What most fields hold, without a call for it.
+        return [
+            _TEXT + value.encode()
+            if type(value) is str
+            else value
+            if value is None or (type(value) is int and SMALLEST <= value <= LARGEST)
+            else encode_or_none(value)
+            for value in values
+        ]
+
+    return keys
 
 
 def _value_at(path: str) -> Callable[[Dict[str, Any]], Any]:
@@ -73,7 +98,7 @@ def extractor_of(store: StoreSpec) -> Extractor:
 class Extractor:
     """Gives a document's keys in all indexes of one store. Immutable."""
 
-    __slots__ = ("_absent", "_multis", "_plain", "_singles")
+    __slots__ = ("_absent", "_columns", "_multis", "_plain", "_singles")
 
     def __init__(self, store: StoreSpec) -> None:
         self._singles = [(at, index_key_of(index)) for at, index in enumerate(store.indexes) if not index.multi]
@@ -84,6 +109,7 @@ class Extractor:
             for index in store.indexes
             if not index.multi
         ]
+        self._columns = [_keys_of(index) for index in store.indexes]
         self._absent: IndexKeys = tuple(() if index.multi else None for index in store.indexes)
 
     def index_keys(self, document: Any) -> IndexKeys:
@@ -112,3 +138,8 @@ class Extractor:
         for at, entries in self._multis:
             keys[at] = entries(document)
         return tuple(keys)
+
+    def columns(self, documents: Iterable[Any]) -> List[List[Any]]:
+        """The keys of many documents, index by index: for each what :meth:`index_keys` gives in its place."""
+        plain = [document if isinstance(document, dict) else {} for document in documents]
+        return [column(plain) for column in self._columns]

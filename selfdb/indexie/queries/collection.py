@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Deque, Generic, List, Optional, Tuple, TypeVar, cast
 
@@ -151,8 +150,10 @@ class Collection(Generic[T]):
         """All rows, each a new object."""
         texts = self._texts(None)
         if texts is not None:
-            with suppress(DatabaseCorruptError):  # what follows says which row that is
+            try:
                 return load_all(texts)
+            except DatabaseCorruptError:
+                pass  # what follows says which row that is
         return self._read(lambda view, store, query: [item.document for item in evaluation.found(view, store, query)])
 
     @blocking
@@ -160,8 +161,10 @@ class Collection(Generic[T]):
         """The first row, or ``None``."""
         texts = self._texts(1)
         if texts is not None:
-            with suppress(DatabaseCorruptError):
+            try:
                 return load(texts[0]) if texts else None
+            except DatabaseCorruptError:
+                pass
 
         def first(view: View, store: StoreSpec, query: Query) -> Optional[T]:
             for item in evaluation.found(view, store, query):

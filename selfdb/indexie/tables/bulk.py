@@ -157,58 +157,82 @@ def add_or_put(
 def _add_all(
     sink: Sink, store: StoreSpec, ready: Sequence[Optional[Prepared]], failures: Dict[int, Exception], silent: bool
 ) -> List[EncodedKey]:
-    if not failures and (silent or not sink.wants(store, "add")):
-        insert_many = getattr(sink, "insert_many", None)
-        if insert_many is not None:
-            try:
-                return _add_at_once(sink, store, ready, insert_many)  # type: ignore[arg-type]
-            except ConstraintError:
-                pass  # one by one, to find out which
-    return _each(ready, failures, lambda row: mutations.insert(sink, store, row, silent))
+    stored = _add_at_once(sink, store, ready, failures, silent)
+    if stored is None:  # one by one, to find out which
+        stored = _each(ready, failures, lambda row: mutations.insert(sink, store, row, silent))
+    return stored
 
 
 def _add_at_once(
+    sink: Sink, store: StoreSpec, ready: Sequence[Optional[Prepared]], failures: Dict[int, Exception], silent: bool
+) -> Optional[List[EncodedKey]]:
+    """Add all rows with few statements; ``None`` where that cannot be, or one of them clashes.
+
+    Nothing was changed then, but the transaction may have begun anew.
+    """
+    insert_many = getattr(sink, "insert_many", None)
+    if insert_many is None or not ready or failures or not (silent or not sink.wants(store, "add")):
+        return None
+    try:
+        return _numbered_and_added(sink, store, ready, insert_many)  # type: ignore[arg-type]
+    except ConstraintError:
+        return None
+
+
+def _numbered_and_added(
     sink: Sink, store: StoreSpec, ready: Sequence[Prepared], insert_many: Callable[..., None]
 ) -> List[EncodedKey]:
-    """Add all rows with few statements.
-
-    :raises ConstraintError: when one of them clashes; nothing was changed then.
-    """
-    rows = list(ready)
-    if store.auto:
-        number = sink.next_key(store) if any(row.key is None for row in rows) else 1
-        for place, row in enumerate(rows):
-            if row.key is None:
-                if number > LAST_GENERATED:
-                    raise ConstraintError("no more keys", table=store.name)
-                rows[place] = mutations.numbered(store, row, number)
-                number += 1
-            elif type(row.key) is not bytes and row.key >= number:  # type: ignore[operator]
-                number = floor(min(row.key, LAST_GENERATED)) + 1  # type: ignore[arg-type]
-        insert_many(store, rows)
-        sink.saw_key(store, number - 1)
+    if not store.auto:
+        insert_many(store, ready)
+        return [key for _, _, key in ready]  # type: ignore[misc]
+    keys = [key for _, _, key in ready]
+    number = sink.next_key(store) if None in keys else 1
+    last = number + len(keys) - 1
+    if keys.count(None) == len(keys) and last <= LAST_GENERATED:
+        rows = mutations.numbered_from(store, ready, number)
     else:
-        insert_many(store, rows)
-    return [row.key for row in rows]  # type: ignore[misc]
+        rows, last = _numbered(store, ready, number)
+    insert_many(store, rows)
+    sink.saw_key(store, last)
+    return [key for _, _, key in rows]  # type: ignore[misc]
+
+
+def _numbered(store: StoreSpec, ready: Sequence[Prepared], number: int) -> Tuple[List[Prepared], int]:
+    """The rows, some of which have a key, with generated ones for the others; and above which number to go on."""
+    rows = list(ready)
+    for place, row in enumerate(rows):
+        key = row[2]
+        if key is None:
+            if number > LAST_GENERATED:
+                raise ConstraintError("no more keys", table=store.name)
+            rows[place] = mutations.numbered(store, row, number)
+            number += 1
+        elif type(key) is not bytes and key >= number:  # type: ignore[operator]
+            number = floor(min(key, LAST_GENERATED)) + 1  # type: ignore[arg-type]
+    return rows, number - 1
 
 
 def _put_all(
     sink: Sink, store: StoreSpec, ready: Sequence[Optional[Prepared]], failures: Dict[int, Exception], silent: bool
 ) -> List[EncodedKey]:
-    keys = list({row.key for row in ready if row is not None and row.key is not None})
+    keys = list({row[2] for row in ready if row is not None and row[2] is not None})
     present: Dict[EncodedKey, Row] = sink.many(store, keys) if keys else {}
-    if not present and (not keys or len(keys) == len(ready)):
-        return _add_all(sink, store, ready, failures, silent)  # they are all new, and no two are the same
+    if not present and (not keys or len(keys) == len(ready)):  # they are all new, and no two are the same
+        stored = _add_at_once(sink, store, ready, failures, silent)
+        if stored is not None:
+            return stored
+        present = sink.many(store, keys) if keys else {}
     touched: set[EncodedKey] = set()
 
     def put(row: Prepared) -> EncodedKey:
-        if row.key is None:
+        _, _, key = row
+        if key is None:
             key = mutations.insert(sink, store, row, silent)
             touched.add(key)
             return key
         # A key that comes twice in one call has been written by its first row.
-        old = sink.get(store, row.key) if row.key in touched else present.get(row.key)
-        touched.add(row.key)
+        old = sink.get(store, key) if key in touched else present.get(key)
+        touched.add(key)
         return mutations.put_over(sink, store, old, row, silent)
 
     return _each(ready, failures, put)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Dict, NamedTuple, Optional
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Dict, List, Optional, Tuple
 
 from ..errors import DataCloneError, DataError, InvalidArgumentError, KeyNotFoundError
 from ..keys.keys import decode, encode
@@ -24,6 +24,7 @@ __all__ = [
     "insert",
     "key_in",
     "numbered",
+    "numbered_from",
     "prepared",
     "put",
     "put_over",
@@ -39,19 +40,8 @@ Validate = Optional[Callable[[Any], object]]
 """Raises when a document is not to be stored."""
 
 
-class Prepared(NamedTuple):
-    """A document on its way into a store.
-
-    :ivar key: ``None`` when it is to be generated.
-    """
-
-    document: Any
-    text: str
-    key: Optional[EncodedKey]
-
-
-# What a named tuple's own constructor does, without a function of Python's in between.
-_new = tuple.__new__
+Prepared = Tuple[Any, str, Optional[EncodedKey]]
+"""A document on its way into a store, its text, and its key; ``None`` when that is to be generated."""
 
 
 def prepared(store: StoreSpec, item: Any, key: Any = None, validate: Validate = None) -> Prepared:
@@ -71,16 +61,16 @@ def prepared(store: StoreSpec, item: Any, key: Any = None, validate: Validate = 
             encoded = encode(value)
             if key is not None and encode(key) != encoded:
                 _refuse_key(store, key)
-            return _new(Prepared, (document, text, encoded))
+            return document, text, encoded
         if key is None:
             if store.auto:
-                return _new(Prepared, (document, text, None))
+                return document, text, None
             raise DataError(f"{store.name!r} wants a key at {path!r}, and the document has none", key=None)
         return _filled(store, document, text, key)
     if not paths:
         if key is None and not store.auto:
             raise DataError(f"{store.name!r} keeps its keys out of line: give one as key", key=None)
-        return Prepared(document, text, None if key is None else encode(key))
+        return document, text, None if key is None else encode(key)
     if not isinstance(document, dict):
         raise DataError(
             f"{store.name!r} keeps its keys in its documents, which have to be dicts, not {type(document).__name__}",
@@ -94,7 +84,7 @@ def prepared(store: StoreSpec, item: Any, key: Any = None, validate: Validate = 
             _refuse_key(store, key)
     if found is None:
         raise DataError(f"{store.name!r} wants a key at {store.key_name!r}, and the document has none", key=None)
-    return Prepared(document, text, found)
+    return document, text, found
 
 
 def _refuse_key(store: StoreSpec, key: Any) -> None:
@@ -133,26 +123,40 @@ def _filled(store: StoreSpec, document: Dict[str, Any], text: str, key: Any) -> 
         if not assign(document, path, value):
             raise DataError(f"the key cannot be put at {path!r}: something that is no dict stands on the way", key=key)
     document, text = dump(document)
-    return Prepared(document, text, encoded)
+    return document, text, encoded
 
 
 def numbered(store: StoreSpec, row: Prepared, number: int) -> Prepared:
     """The row with a generated key, which its text has; its document only where an index wants it."""
     document, text, _ = row
-    if not store.key_paths:
-        return _new(Prepared, (document, text, number))
-    path = store.key_paths[0]
-    if "." in path or path in document or '"$ix"' in text:
-        return _filled(store, document, text, number)
-    form = store.__dict__.get("_numbered")
-    if form is None:
-        indexed = any(path in index.paths for index in store.indexes)
-        form = store.__dict__["_numbered"] = f"{dump(path)[1]}:", indexed
-    name, indexed = form
+    path, name, indexed = store.__dict__.get("_numbered") or _form(store)
+    if path is None or path in document or '"$ix"' in text:
+        return _filled(store, document, text, number) if store.key_paths else (document, text, number)
     if indexed:
         document = {**document, path: number}
-    text = f"{text[:-1]},{name}{number}}}" if len(text) > 2 else f"{{{name}{number}}}"
-    return _new(Prepared, (document, text, number))
+    return document, f"{text[:-1]},{name}{number}}}" if len(text) > 2 else f"{{{name}{number}}}", number
+
+
+def numbered_from(store: StoreSpec, rows: Sequence[Prepared], number: int) -> List[Prepared]:
+    """Rows with generated keys that follow each other."""
+    path, name, indexed = store.__dict__.get("_numbered") or _form(store)
+    if path is None or indexed:
+        return [numbered(store, row, key) for key, row in enumerate(rows, number)]
+    # Most rows as numbered() does, without a call for each.
+    return [
+        numbered(store, (document, text, None), key)
+        if len(text) == 2 or path in document or '"$ix"' in text
+        else (document, f"{text[:-1]},{name}{key}}}", key)
+        for key, (document, text, _) in enumerate(rows, number)
+    ]
+
+
+def _form(store: StoreSpec) -> Tuple[Optional[str], str, bool]:
+    """The name of the field that a generated key goes to, as it is and in a text, and whether an index has it, too."""
+    path: Optional[str] = store.key_paths[0] if store.key_paths and "." not in store.key_paths[0] else None
+    indexed = any(path in index.paths for index in store.indexes)
+    form = store.__dict__["_numbered"] = path, f"{dump(path)[1]}:", indexed
+    return form
 
 
 def insert(sink: Sink, store: StoreSpec, row: Prepared, silent: bool) -> EncodedKey:
@@ -174,17 +178,19 @@ def insert(sink: Sink, store: StoreSpec, row: Prepared, silent: bool) -> Encoded
 
 def put(sink: Sink, store: StoreSpec, row: Prepared, silent: bool) -> EncodedKey:
     """Add a row, or replace the one under its key; its key."""
-    if row.key is None:
+    _, _, key = row
+    if key is None:
         return insert(sink, store, row, silent)
-    return put_over(sink, store, sink.get(store, row.key), row, silent)
+    return put_over(sink, store, sink.get(store, key), row, silent)
 
 
 def put_over(sink: Sink, store: StoreSpec, old: Optional[Row], row: Prepared, silent: bool) -> EncodedKey:
     """:func:`put` of a row with a key, where ``old`` is what is there now."""
     if old is None:
         return insert(sink, store, row, silent)
-    if old.text != row.text:
-        _replace(sink, store, old, row.document, row.text, silent)
+    document, text, _ = row
+    if old.text != text:
+        _replace(sink, store, old, document, text, silent)
     return old.key
 
 

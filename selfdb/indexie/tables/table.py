@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, List, Optional, Tuple, TypeVar, Union, overload
 
 from ...core.marks import blocking
@@ -261,8 +260,10 @@ class Table(Generic[T]):
         if reader is not None:
             texts = reader.texts_of(self._name, key)
             if texts is not None:
-                with suppress(DatabaseCorruptError):  # what follows says which row that is
+                try:
                     return load(texts[0]) if texts else None
+                except DatabaseCorruptError:
+                    pass  # what follows says which row that is
         store = self._store()
         with self._db._view((store,)) as view:
             row = view.get(store, key)
