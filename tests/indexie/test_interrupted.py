@@ -50,7 +50,7 @@ class Point:
         if event == "call":
             frame.f_trace_opcodes, frame.f_trace_lines = True, False
             return self._trace
-        if event == "return":
+        if event in ("return", "exception"):  # a call that raised is followed by no look; where it is caught, neither
             self._last.pop(frame, None)
         if event != "opcode":
             return self._trace
