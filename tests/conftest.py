@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import threading
 import time
 from pathlib import Path
@@ -336,6 +337,7 @@ def _no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     if request.node.stash.get(_FAILED, False):
         return  # its traceback keeps alive what it had at hand
+    assert sys.exc_info()[1] is None, "the test left this process in the middle of an error"
     end = time.monotonic() + LEAK_SECONDS
     while True:
         left = _left_over(threads)

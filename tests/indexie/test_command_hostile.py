@@ -137,7 +137,7 @@ def test_options_are_written_out(file: Path, capsys: pytest.CaptureFixture[str],
 def test_a_part_of_an_export_is_not_left(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def stop(database: Any, place: Any) -> int:
+    def stop(*arguments: Any, **options: Any) -> int:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Indexie, "export_json", stop)
