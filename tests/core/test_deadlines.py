@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import socket
 import threading
 import time
@@ -15,7 +16,7 @@ from selfdb.core.transport import Transport
 from selfdb.core.upload import Upload
 from selfdb.exceptions import APIConnectionError, APITimeoutError
 from tests.core.calls import GET, POST, HeldClock, reveals_nothing
-from tests.core.kit import wait_until
+from tests.core.kit import Background, wait_until
 from tests.servers.scripted import ScriptedServer, answer, drip, read, reply, send, stall
 
 pytestmark = pytest.mark.usefixtures("lane")
@@ -46,23 +47,27 @@ SLOW = {
 }
 
 
-@pytest.mark.parametrize("method", ["GET", "POST"])
-@pytest.mark.parametrize("what", list(SLOW))
-def test_a_server_that_is_slow(
-    what: str, method: str, scripted: Callable[..., ScriptedServer], connect: Callable[..., Transport]
-) -> None:
-    server = scripted(default=SLOW[what])
-    transport = connect(server, deadline=DEADLINE)
-    with in_time(), pytest.raises(APITimeoutError, match=r"the deadline of 0\.4 s for the whole call passed") as caught:
-        transport.exchange(POST if method == "POST" else GET)
-    error = caught.value
-    assert isinstance(error, TimeoutError)
-    server.wait_for(requests=1)
-    assert len(server.requests) == 1
-    assert error.may_have_been_applied is (method == "POST")
-    assert ("may have been applied" in str(error)) is (method == "POST")
-    assert error.__cause__ is not None
-    reveals_nothing(error)
+def test_a_server_that_is_slow(scripted: Callable[..., ScriptedServer], connect: Callable[..., Transport]) -> None:
+    """In each way, to a read and to a write: all of them at the same time."""
+
+    def check(what: str, method: str) -> None:
+        server = scripted(default=SLOW[what])
+        transport = connect(server, deadline=DEADLINE)
+        told = r"the deadline of 0\.4 s for the whole call passed"
+        with in_time(), pytest.raises(APITimeoutError, match=told) as caught:
+            transport.exchange(POST if method == "POST" else GET)
+        error = caught.value
+        assert isinstance(error, TimeoutError)
+        server.wait_for(requests=1)
+        assert len(server.requests) == 1
+        assert error.may_have_been_applied is (method == "POST")
+        assert ("may have been applied" in str(error)) is (method == "POST")
+        assert error.__cause__ is not None
+        reveals_nothing(error)
+
+    cells = [(what, method) for what in SLOW for method in ("GET", "POST")]
+    calls = {cell: Background(functools.partial(check, *cell)) for cell in cells}
+    assert {cell: call.result() for cell, call in calls.items()} == dict.fromkeys(cells)
 
 
 def test_the_deadline_covers_all_attempts_together(
@@ -177,10 +182,13 @@ def test_c096_a_connection_that_is_never_made(full_port: int, connect: Callable[
     assert caught.value.attempts == 3, "nothing was sent"
     assert caught.value.may_have_been_applied is False
     assert caught.value.__cause__ is not None
-    with in_time(), pytest.raises(APITimeoutError, match=r"deadline of 0\.4 s"):
-        connect(url, timeout=(60, 60), deadline=DEADLINE).exchange(POST)
-    with in_time(), pytest.raises(APITimeoutError, match=r"deadline of 0\.4 s"):
-        connect(url, timeout=None, deadline=DEADLINE).exchange(GET)
+
+    def check(timeout: Any, request: Any) -> None:
+        with in_time(), pytest.raises(APITimeoutError, match=r"deadline of 0\.4 s"):
+            connect(url, timeout=timeout, deadline=DEADLINE).exchange(request)
+
+    calls = [Background(functools.partial(check, *given)) for given in (((60, 60), POST), (None, GET))]
+    assert [call.result() for call in calls] == [None, None]
 
 
 def test_an_address_that_swallows_everything_leaves_time_for_the_next(

@@ -163,7 +163,7 @@ class Subscriber:
             with contextlib.suppress(PeerGone, OSError):  # the connection is on its way out
                 self.server.insert(TOPIC, mark)
             with contextlib.suppress(AssertionError):
-                until(lambda: mark in self.got, 0.25)
+                until(lambda: mark in self.got, 0.05)  # else by the next one, as soon as it is joined
 
 
 class Ours(logging.Handler):

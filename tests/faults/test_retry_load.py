@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import random
 import threading
@@ -16,6 +17,7 @@ from selfdb.core.transport import Transport
 from selfdb.exceptions import APIConnectionError, SelfDBError
 from tests import soak
 from tests.core.calls import GET, POST, HeldClock, SkippingClock, transport_to
+from tests.core.kit import Background
 from tests.servers.process import free_port
 from tests.servers.scripted import Peer, ScriptedServer
 
@@ -207,28 +209,38 @@ def test_g01_every_cell_of_the_table_of_repetitions(
     failure: str, scripted: Callable[..., ScriptedServer], reach: Callable[..., Transport]
 ) -> None:
     handler, *again = TABLE[failure]
+
+    def check(method: str, column: int, keyed: bool, acknowledged: bool) -> None:
+        server = scripted(default=handler) if handler is not None else None
+        transport = reach(
+            server or f"http://127.0.0.1:{free_port()}", timeout=(5, 0.15 if "time-out" in failure else 15)
+        )
+        transport.pool.acknowledges_keys = acknowledged
+        cell = again[2] if acknowledged else again[column - 1]
+        request = (GET if column == 1 else POST)._replace(method=method, idempotency_key="k" if keyed else None)
+        with pytest.raises(SelfDBError) as caught:
+            transport.exchange(request)
+        said = caught.value
+        del caught
+        where = (failure, method, "keyed" if keyed else "plain", "acknowledged" if acknowledged else "")
+        assert said.attempts == (3 if cell else 1), where
+        if server is not None:
+            server.wait_for(requests=said.attempts)  # who does not wait for an answer may be the faster one
+            assert len(server.requests) == said.attempts, where
+        sent = failure not in ("could not connect", "429") and not (failure.isdigit() and int(failure) < 500)
+        assert said.may_have_been_applied is (sent and column == 2), where
+        server.stop() if server is not None else None
+
+    waiting = []  # for time-outs, all at the same time
     for method, column in REPEATED.items():
         for keyed, acknowledged in ((False, False), (True, False), (True, True)):
             if column == 1 and keyed:
                 continue  # reads carry no key
             if method == "HEAD" and failure.startswith("answer cut"):
                 continue  # it has no body; and where a head ends is not seen on a session that is not ours
-            server = scripted(default=handler) if handler is not None else None
-            transport = reach(
-                server or f"http://127.0.0.1:{free_port()}", timeout=(5, 0.15 if "time-out" in failure else 15)
-            )
-            transport.pool.acknowledges_keys = acknowledged
-            cell = again[2] if acknowledged else again[column - 1]
-            request = (GET if column == 1 else POST)._replace(method=method, idempotency_key="k" if keyed else None)
-            with pytest.raises(SelfDBError) as caught:
-                transport.exchange(request)
-            said = caught.value
-            del caught
-            where = (failure, method, "keyed" if keyed else "plain", "acknowledged" if acknowledged else "")
-            assert said.attempts == (3 if cell else 1), where
-            if server is not None:
-                server.wait_for(requests=said.attempts)  # who does not wait for an answer may be the faster one
-                assert len(server.requests) == said.attempts, where
-            sent = failure not in ("could not connect", "429") and not (failure.isdigit() and int(failure) < 500)
-            assert said.may_have_been_applied is (sent and column == 2), where
-            server.stop() if server is not None else None
+            cell = (method, column, keyed, acknowledged)
+            if "time-out" in failure:
+                waiting.append(Background(functools.partial(check, *cell)))
+            else:
+                check(*cell)
+    assert [each.result() for each in waiting] == [None] * len(waiting)

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
-from selfdb.server import uploads
+from selfdb.server import listener, uploads
 from selfdb.server.objects import Incoming, ObjectStore, UploadAbandoned
 from tests import soak
 from tests.conftest import API_KEY
@@ -289,7 +289,11 @@ def test_c081_a_client_that_goes_away_leaves_nothing(own: Any) -> None:
     assert refreshed(http, bucket) == bucket
 
 
-def test_c081_a_server_that_stops_leaves_no_half_upload(own: Any) -> None:
+def test_c081_a_server_that_stops_leaves_no_half_upload(
+    make_server: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listener, "_GRACE_SECONDS", 1)  # the upload does not end: all of it is waited for
+    own = make_server(path=tmp_path / "data")
     http = Http(own)
     bucket = new_bucket(http)
     link = begin(own, bucket, "half", 10_000_000, b"x" * 3_000_000)
