@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 from typing import Dict, Iterator, List, Mapping, NamedTuple, Tuple
 
@@ -11,6 +12,7 @@ import selfdb
 PACKAGE = Path(selfdb.__file__).parent
 PLACES = ("core", "realtime", "aerodb", "indexie", "aio")
 MAKERS = frozenset({"Barrier", "BoundedSemaphore", "Condition", "Event", "Lock", "RLock", "Semaphore", "Turn", "Turns"})
+_MAKING = re.compile(rf"\b(?:{'|'.join(sorted(MAKERS))})\s*\(")
 RENEWALS = frozenset({"_renew_in_child", "renew_in_child", "abandon", "_in_child", "_after_in_child"})
 """What is called in a child; `abandon` by who has the connection that it is of."""
 
@@ -35,6 +37,8 @@ def locks() -> Iterator[Kept]:
 
 def locks_of(name: str, source: str) -> Iterator[Kept]:
     """Those of one file."""
+    if not _MAKING.search(source):
+        return
     module = ast.parse(source)
     functions = {each.name: each for each in module.body if isinstance(each, ast.FunctionDef)}
     top = [each for each in module.body if not isinstance(each, (ast.ClassDef, ast.FunctionDef))]
@@ -44,11 +48,11 @@ def locks_of(name: str, source: str) -> Iterator[Kept]:
     for each in ast.walk(module):
         if isinstance(each, ast.ClassDef):
             methods = {item.name: item for item in each.body if isinstance(item, ast.FunctionDef)}
-            anew = {kept for method in _reached(methods) for kept, _ in _assigned(method)}
             made = {kept for method in methods.values() for kept, value in _assigned(method) if _makes(value)}
+            made = {kept for kept in made if "." in kept}
+            anew = {kept for method in _reached(methods) for kept, _ in _assigned(method)} if made else set()
             for kept in sorted(made):
-                if "." in kept:
-                    yield Kept(f"{name} {each.name}{kept}", kept in anew)
+                yield Kept(f"{name} {each.name}{kept}", kept in anew)
 
 
 def _reached(functions: Mapping[str, ast.FunctionDef]) -> List[ast.FunctionDef]:

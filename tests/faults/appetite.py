@@ -176,8 +176,8 @@ def _left(work: Any, count: int) -> Dict[str, int]:
 
     first = turn()
     second = turn()
-    # What is on its way out, in a thread of its own, is not left.
-    second[0] = _settled(held, first[0] + MIB // 20)
+    # What is on its way out, in a thread of its own, is not left: a look at once where it is more than may be left.
+    second[0] = _settled(held, first[0] + MIB // 10 - 1)
     second[1], second[2] = _settled(_descriptors, first[1]), _settled(threading.active_count, first[2])
     tracemalloc.stop()
     work.close()
