@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 from email.utils import formatdate
 from io import BytesIO
@@ -11,6 +12,7 @@ from typing import Any, List
 import pytest
 
 from selfdb.aerodb import AeroDBClient, RetryPolicy
+from selfdb.aerodb.realtime import client as realtime_client
 from selfdb.core.clock import Clock
 from selfdb.core.flags import Flag
 from tests import soak
@@ -98,15 +100,34 @@ def test_c024_one_refresh_for_all_whatever_the_clock_says(aero: AeroServer, clie
 
 
 def test_c077_the_steps_of_a_connection_are_as_long_as_ever(
-    events: AeroRealtime, client_for: Make, clock: Erratic
+    events: AeroRealtime, client_for: Make, clock: Erratic, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Steps of a second or so are asked for; a tenth of each is waited, and not before somebody has looked."""
+    looked = threading.Semaphore(0)
+    asked: List[float] = []
+    waited: List[float] = []
+    original = realtime_client.Link._pause
+
+    def pause(self: Any, run: Any, seconds: float) -> None:
+        assert looked.acquire(timeout=15)
+        asked.append(seconds)
+        begun = time.monotonic()
+        original(self, run, seconds / 10)
+        waited.append(time.monotonic() - begun)
+
+    monkeypatch.setattr(realtime_client.Link, "_pause", pause)
     heard = Heard()
     client = with_clock(client_for(events), clock)
     channel = joined(client.channel("posts").on("INSERT", heard))
     for number in range(3):
         events.drop()
         eventually(lambda: channel.state == "reconnecting")
+        looked.release()
         events.subscribed(number + 2)
         eventually(lambda: channel.state == "joined")
     events.event("posts", new={"id": 1})
     heard.wait()
+    assert len(asked) == len(waited) == 3
+    for seconds, took in zip(asked, waited):
+        assert 0.5 <= seconds <= 1.5
+        assert took >= seconds / 10

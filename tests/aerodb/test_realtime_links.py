@@ -13,8 +13,9 @@ import pytest
 
 from selfdb.aerodb import AeroDBClient, RealtimePayload
 from selfdb.aerodb.realtime import client as realtime_client
+from selfdb.core.clock import Clock
 from tests.aerodb.realtime_kit import Heard, Make, eventually, joined
-from tests.aerodb.services import EMAIL, KEY, PASSWORD, data, jwt
+from tests.aerodb.services import EMAIL, KEY, PASSWORD, data, jwt, with_clock
 from tests.core.kit import in_forked_child
 from tests.servers.aerodb.realtime import AeroRealtime
 from tests.servers.aerodb.server import AeroServer
@@ -144,15 +145,39 @@ def test_c077_a_resync_comes_before_the_next_event_of_a_silent_server(
     assert heard.types == ["resync", "INSERT"]
 
 
+class Ahead(Clock):
+    """Goes as ever, and is moved ahead by hand."""
+
+    ahead = 0.0
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.ahead
+
+
 def test_c077_a_connection_that_is_silent_for_too_long_is_given_up(
     events: AeroRealtime, live: AeroDBClient, quick_steps: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(realtime_client, "PING_SECONDS", 0.05)
-    monkeypatch.setattr(realtime_client, "SILENT_SECONDS", 2.0)
+    monkeypatch.setattr(realtime_client, "PING_SECONDS", 0.01)
+    monkeypatch.setattr(realtime_client, "SILENT_SECONDS", 20.0)
+    clock = Ahead()
+    live = with_clock(live, clock)
     joined(live.channel("posts"))
-    events.wait(lambda: events.pings >= 45, "pings")  # longer than the silence that is allowed
+    assert live.realtime._connection is not None
+    link = live.realtime._connection.link
+    while events.pings < 45:  # which are answered for much longer than the silence that is allowed
+        eventually(lambda: link.silence < 5)
+        clock.ahead += 10
+    eventually(lambda: link.silence < 5)
     assert len(events.sockets) == 1
+    assert clock.ahead > 40
     events.deaf = True
+
+    def given_up() -> bool:
+        if link.silence < 20:  # it was deaf, but an answer was still under way
+            clock.ahead += 30
+        return len(events.sockets) >= 2
+
+    events.wait(given_up, "another connection")
     events.subscribed(2)
     assert len(events.sockets) >= 2
 
