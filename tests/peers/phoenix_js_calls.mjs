@@ -9,6 +9,8 @@ const WebSocket = require("ws")
 
 const report = (what, fields = {}) => process.stdout.write(JSON.stringify({what, ...fields}) + "\n")
 
+const PATIENCE = 30_000
+
 const LIFE = ["phx_close", "phx_error"]
 
 // Version 1 is the shape of the client's first releases, which today's takes as functions of one's own. Those knew
@@ -33,10 +35,14 @@ const commands = {
     socket.encode = (message, callback) => {
       const {join_ref, ref, topic, event} = message
       report("sent", {join_ref, ref, topic, event})
+      // It takes the same interval for both, and asks for it when it begins to wait: short ones between heartbeats,
+      // long ones for their answers.
+      if (event === "heartbeat") socket.heartbeatIntervalMs = PATIENCE
       encode.call(socket, message, callback)
     }
     socket.decode = (raw, callback) => decode.call(socket, raw, message => {
       report("got", {...message, shape: raw[0]})
+      if (message.topic === "phoenix") socket.heartbeatIntervalMs = heartbeat
       callback(message)
     })
     socket.onOpen(() => report("open"))

@@ -220,7 +220,7 @@ def test_a_second_channel_of_a_topic_takes_over_from_the_first(peer: Peer, serve
 
 @pytest.mark.parametrize("vsn", BOTH)
 def test_heartbeats_are_answered(peer: Peer, server: Any, http: Http, vsn: str) -> None:
-    peer.open(server, http.admin, vsn, heartbeat=600)  # and so long it waits for the answer
+    peer.open(server, http.admin, vsn, heartbeat=100)
     for _ in range(3):
         beat = peer.next("sent", topic="phoenix", event="heartbeat")
         answer = peer.next("got", topic="phoenix", event="phx_reply")
