@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Callable, Iterator, List
+from typing import Any, Callable, Iterator, List, Tuple
 
 import pytest
 
@@ -19,7 +20,7 @@ from tests.support import ADMIN_EMAIL, ADMIN_PASSWORD, Http
 
 BOARD = "order_board.py"
 SECONDS = 90.0
-LONG_ENOUGH = 4  # seconds to join and to show what is there
+LIMITS = (1, 4, 16, 64)  # seconds; the first is long enough to show what is there, unless the machine is busy
 
 
 class Board:
@@ -105,27 +106,43 @@ def test_it_ends_after_the_seconds_that_it_was_given(
     reader: Reader, db: SelfDB, table: Any, start: Callable[..., Board]
 ) -> None:
     db.tables.data.insert(table.id, {"state": "new"})
-    board = start(reader, table.name, "--for", LONG_ENOUGH)
-    assert board.wait() == 0
+    for seconds in LIMITS:
+        board = start(reader, table.name, "--for", seconds)
+        code = board.wait()
+        if board.shown.lines:
+            break
+    assert code == 0
     assert board.shown.lines == ["1 new"]
+
+
+def on_a_terminal(reader: Reader, *arguments: str) -> Tuple[int, List[str]]:
+    """The exit code, and what stood behind each clearing of the screen."""
+    ours, theirs = pty.openpty()
+    try:
+        with subprocess.Popen(
+            [sys.executable, str(ROOT / "examples" / BOARD), *arguments],
+            env=reader.variables,
+            stdin=subprocess.DEVNULL,
+            stdout=theirs,
+        ) as process:
+            code = process.wait(SECONDS)
+        os.set_blocking(ours, False)
+        with contextlib.suppress(BlockingIOError):  # it has drawn nothing
+            return code, os.read(ours, 100_000).decode().replace("\r\n", "\n").split("\x1b[2J\x1b[H")
+        return code, []
+    finally:
+        os.close(theirs)
+        os.close(ours)
 
 
 def test_it_is_drawn_in_place_on_a_terminal(reader: Reader, db: SelfDB, table: Any) -> None:
     for state in ("new", "paid", "new"):
         db.tables.data.insert(table.id, {"state": state})
-    ours, theirs = pty.openpty()
-    try:
-        with subprocess.Popen(
-            [sys.executable, str(ROOT / "examples" / BOARD), table.name, "--for", str(LONG_ENOUGH)],
-            env=reader.variables,
-            stdin=subprocess.DEVNULL,
-            stdout=theirs,
-        ) as process:
-            assert process.wait(SECONDS) == 0
-        screens = os.read(ours, 100_000).decode().replace("\r\n", "\n").split("\x1b[2J\x1b[H")
-    finally:
-        os.close(theirs)
-        os.close(ours)
+    for seconds in LIMITS:
+        code, screens = on_a_terminal(reader, table.name, "--for", str(seconds))
+        if len(screens) >= 4:
+            break
+    assert code == 0
     assert len(screens) == 4
     assert screens[-1].splitlines() == [f"{table.name:<20}{3:>8}", f"{'new':<20}{2:>8}", f"{'paid':<20}{1:>8}"]
 
