@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from pathlib import Path
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable, Dict, Iterator, List
 
 import pytest
 import requests
@@ -83,8 +83,20 @@ def test_g09_gunicorn_with_a_client_from_before_the_fork(server: Any, http: Http
     soak.figure("G09", f"gunicorn --preload, 4 workers and a reload: {REQUESTS * 2} requests, 0 wrong")
 
 
+@pytest.fixture(scope="session")
+def leaving() -> Iterator[List[Program]]:
+    """Programs that were told to end and take their time for it, beside what is tested next; waited for at the end."""
+    programs: List[Program] = []
+    with contextlib.ExitStack() as stack:
+        yield programs
+        for each in programs:
+            stack.callback(each.close)
+        for each in programs:
+            each.wait()
+
+
 def test_g09_celery_with_a_client_from_before_the_fork(
-    replies: Callable[..., ReplyServer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    replies: Callable[..., ReplyServer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, leaving: List[Program]
 ) -> None:
     pytest.importorskip("celery")
     tried: Dict[str, int] = {}
@@ -108,7 +120,8 @@ def test_g09_celery_with_a_client_from_before_the_fork(
     command = [sys.executable, "-m", "celery", "-A", "tests.faults.celery_app", "worker", "--pool", "prefork"]
     command += ["--concurrency", "2", "--loglevel", "ERROR", "--without-gossip", "--without-mingle"]
     worker = Program([*command, "--without-heartbeat"], env)
-    with contextlib.closing(worker):
+    leaving.append(worker)
+    try:
         from tests.faults import celery_app
 
         try:
@@ -119,9 +132,9 @@ def test_g09_celery_with_a_client_from_before_the_fork(
                 refused.get(timeout=60)
             assert moody.get(timeout=60) == ["moody", 2]
         finally:
-            worker.process.terminate()
-            worker.wait()
             celery_app.db.close()
+    finally:
+        worker.process.terminate()
     error = caught.value
     assert (error.status_code, error.method, error.path) == (404, "GET", "/tables/missing")
     assert error.request_id == "the-request"
