@@ -70,6 +70,15 @@ class Hands(Clock):
         return self.now
 
 
+class Ahead(Clock):
+    """Goes as ever, and is moved ahead by hand."""
+
+    ahead = 0.0
+
+    def time(self) -> float:
+        return super().time() + self.ahead
+
+
 def feeding() -> bool:
     """Whether a database of this process has a thread for live queries."""
     return any(thread.name == "selfdb-indexie-live" for thread in threading.enumerate())

@@ -13,7 +13,7 @@ import pytest
 from selfdb.indexie.timing import Timing
 
 from .conftest import SCHEMA
-from .kit import Calls, wait_until
+from .kit import Ahead, Calls, wait_until
 
 QUICK = Timing(outbox_poll=0.01, retry_first=0.01, lease=5.0, lease_renewal=1.0)
 
@@ -26,7 +26,7 @@ db.version(1).stores({SCHEMA!r})
 """
 # Leases are long, for one that ends while the machine stands still makes a second delivery. Where one has to end:
 SHORT = OPEN.replace("retry_first=0.01", "retry_first=0.01, lease=0.3, lease_renewal=0.1")
-RENEWED = OPEN.replace("retry_first=0.01", "retry_first=0.01, lease=3.0, lease_renewal=0.1")
+RENEWED = OPEN.replace("retry_first=0.01", "retry_first=0.01, lease=60.0, lease_renewal=0.1")
 
 
 @pytest.fixture
@@ -210,11 +210,13 @@ assert begun.wait(10)
         return float(db._connections.reader().one("SELECT leased FROM _ix_outbox")[0])
 
     calls = Calls()
+    clock = db.outbox._delivery._clock = Ahead()
     db.users.hook.on_add(calls, name="push")
     first = leased()
     wait_until(lambda: leased() > first)  # it is renewed
     assert calls.values == []
     other.kill()
+    clock.ahead = 60.0
     (payload,) = calls.wait(1)
     assert payload["attempt"] == 2
     assert db.outbox.flush(60)
