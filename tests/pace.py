@@ -10,10 +10,12 @@ import pkgutil
 import sys
 import threading
 import time
+import zlib
 from pathlib import Path
 from typing import Any, Callable, Generator, List, Optional, Tuple
 
 import pytest
+from hypothesis import strategies
 
 UNTRACED = frozenset(
     {"aerodb", "aio/again", "client", "examples", "faults", "house", "indexie", "peers", "realtime", "server"}
@@ -171,6 +173,23 @@ def read_ahead(folder: Path, process: str) -> None:
         TRACING.set(traced(path.as_posix()))
         with contextlib.suppress(Exception, pytest.skip.Exception):  # told when it is collected
             importlib.import_module(".".join(path.with_suffix("").parts))
+    TRACING.set(False)
+    prepare_hypothesis(number, count)
+
+
+def prepare_hypothesis(number: int, count: int) -> None:
+    """Let Hypothesis keep in its folder, for all processes, which characters there are and the package's constants.
+
+    It would find them out in each process, in the middle of its first test of a text, which may be traced.
+    """
+    if number == 0:
+        strategies.text().validate()
+    with contextlib.suppress(ImportError):  # older ones take none
+        from hypothesis.internal.constants_ast import constants_from_module
+
+        for name, module in list(sys.modules.items()):
+            if name.startswith("selfdb") and zlib.crc32(name.encode()) % count == number:
+                constants_from_module(module)
 
 
 @pytest.hookimpl(trylast=True)
