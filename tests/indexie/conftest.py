@@ -6,10 +6,13 @@ import os
 import pickle
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any, Callable, Iterator, List, Optional
 
 import pytest
+
+from . import memory
 
 SCHEMA = {"users": "++id, &email, name, age, *tags, [last+first], address.city"}
 
@@ -97,6 +100,16 @@ class Peer:
         except subprocess.TimeoutExpired:
             self.kill()
         self.process.stdout.close()
+
+
+@pytest.fixture
+def tmp_path(tmp_path: Path) -> Iterator[Path]:
+    """In memory, where that can be: no test cuts the power, so none of them needs what a disk keeps."""
+    if memory.FOLDER is None:
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(prefix="selfdb-test-", dir=memory.FOLDER) as folder:
+        yield Path(folder)
 
 
 @pytest.fixture

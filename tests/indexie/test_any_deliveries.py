@@ -19,6 +19,7 @@ from selfdb.indexie.hooks.outbox import Outbox
 from selfdb.indexie.hooks.outbox_tables import Stored
 from selfdb.indexie.timing import Timing
 from tests import soak
+from tests.indexie import memory
 from tests.indexie.kit import Hands
 
 LEASE = 60.0
@@ -65,7 +66,7 @@ class AnyDeliveries(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.folder = TemporaryDirectory()
+        self.folder = TemporaryDirectory(dir=memory.FOLDER)
         self.clock = Hands()
         self.script: Deque[str] = deque()
         self.known: Dict[int, Known] = {}

@@ -20,6 +20,7 @@ from selfdb.indexie.errors import BulkError, ConstraintError, HookError, WriteCo
 from selfdb.indexie.live.live import use_live_query
 from selfdb.indexie.timing import Timing
 from tests import soak
+from tests.indexie import memory
 from tests.indexie.kit import wait_until
 
 STORES = {"rows": "id, &email, age, *tags"}
@@ -62,7 +63,7 @@ class AnyOverlays(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.folder = TemporaryDirectory()
+        self.folder = TemporaryDirectory(dir=memory.FOLDER)
         self.db = Indexie(Path(self.folder.name) / "x.indexie.db", timing=Timing(outbox_poll=0.01))
         self.db.version(1).stores(STORES)
         self.db.open()

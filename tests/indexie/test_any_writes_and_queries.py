@@ -15,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from selfdb.indexie import DELETE_FIELD, BulkError, ConstraintError, Indexie, ModifyError
 from tests import soak
 
+from . import memory
 from .model import Clash, Store, compare
 
 SCHEMA = "++id, &email, name, age, *tags, [name+age], address.city"
@@ -289,7 +290,7 @@ class AnyWritesAndQueries(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.folder = tempfile.mkdtemp()
+        self.folder = tempfile.mkdtemp(dir=memory.FOLDER)
         self.db: Any = Indexie(Path(self.folder) / "any.db")
         self.db.version(1).stores({**dict.fromkeys(PLACES, SCHEMA), "batches": "[batch+n], batch"})
         self.db.open()

@@ -15,6 +15,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 from selfdb.indexie import Indexie, use_live_query
 from tests import soak
+from tests.indexie import memory
 from tests.indexie.conftest import SCHEMA, Peer
 from tests.indexie.kit import SOON, Calls, Counted, wait_until
 from tests.indexie.operations import Document, Operation, Read, apply, operations, reads, single
@@ -70,7 +71,7 @@ class AnyWrites(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.folder = tempfile.TemporaryDirectory()
+        self.folder = tempfile.TemporaryDirectory(dir=memory.FOLDER)
         path = Path(self.folder.name) / "any.indexie.db"
         self.db = Indexie(path)
         self.db.version(1).stores(SCHEMA)
