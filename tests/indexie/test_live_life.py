@@ -200,16 +200,18 @@ class TestDatabase:
 
         query = use_live_query(lambda: db.users.count())
         (feed,) = (thread for thread in threading.enumerate() if thread.name == "selfdb-indexie-live")
-        rows_of = Connection.all
+        rows_of, added = Connection.all, threading.Event()
 
         def closing(connection: Any, sql: str, *given: Any) -> Any:
             rows = rows_of(connection, sql, *given)
             if sql == SINCE and threading.current_thread() is feed:
+                assert added.wait(SOON)  # a look that began before it would end it
                 db.close()
             return rows
 
         monkeypatch.setattr(Connection, "all", closing)
         db.users.add({})
+        added.set()
         feed.join(SOON)
         assert query.closed
         assert not feed.is_alive()
