@@ -1,4 +1,4 @@
-"""What tests of the kernel's exchanges share: transports without waits, threads with outcomes, forks with an end."""
+"""What tests of the kernel share: transports without waits, threads with outcomes, forks with an end, open files."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 import warnings
+from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional
 
 from selfdb.core.clock import SYSTEM_CLOCK, Clock
@@ -123,3 +124,12 @@ def in_forked_child(work: Callable[[], bytes]) -> bytes:
         written = pipe.read()
     assert status == 0, "the work failed in the forked child"
     return written
+
+
+def open_below(folder: Path) -> int:
+    """How many files of ``folder`` this process has open, those that have no name any more among them."""
+    count = 0
+    for each in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # closed since: the listing's own, or one of another thread
+            count += os.readlink(f"/proc/self/fd/{each}").startswith(os.fspath(folder))
+    return count

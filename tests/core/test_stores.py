@@ -21,7 +21,7 @@ from selfdb.core.clock import Deadline
 from selfdb.core.stores import FileStore, MemoryStore
 from selfdb.core.tokens import TokenKeeper, Tokens, binding_of
 from selfdb.exceptions import APITimeoutError, InvalidRequestError, SelfDBError
-from tests.core.kit import BOUND, Background, in_forked_child
+from tests.core.kit import BOUND, Background, in_forked_child, open_below
 from tests.core.session_process import API_KEY
 from tests.servers.replies import Reply, ReplyServer, Request
 
@@ -241,26 +241,17 @@ def test_the_lock_is_let_go_after_an_error_in_it(path: Path) -> None:
         pass
 
 
-def open_files(folder: Path) -> int:
-    """How many files of ``folder`` this process has open."""
-    count = 0
-    for each in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError):  # closed since: the listing's own, or one of another thread
-            count += os.readlink(f"/proc/self/fd/{each}").startswith(os.fspath(folder))
-    return count
-
-
 def test_an_interruption_while_waiting_leaves_no_open_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(seconds: float) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(stores, "time", SimpleNamespace(monotonic=time.monotonic, sleep=interrupted))
     with FileStore(path).lock(0):
-        held = open_files(path.parent)
+        held = open_below(path.parent)
         assert held == 1
         with pytest.raises(KeyboardInterrupt):
             FileStore(path).lock(None).__enter__()
-        assert open_files(path.parent) == held
+        assert open_below(path.parent) == held
 
 
 def test_a_file_system_without_locks_is_a_typed_error(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import array
-import contextlib
 import gc
 import io
 import os
@@ -18,7 +17,7 @@ import pytest
 from selfdb.core.request import Request
 from selfdb.core.upload import SPOOL_IN_MEMORY, Upload
 from selfdb.exceptions import APIConnectionError, InvalidRequestError
-from tests.core.kit import transport_to
+from tests.core.kit import open_below, transport_to
 from tests.servers.replies import ReplyServer
 from tests.servers.scripted import Peer, ScriptedServer, read, reply
 
@@ -330,15 +329,6 @@ def test_a_file_of_the_callers_is_never_closed() -> None:
     reader.read(10)
     reader.close()
     assert next(generator) == b"b"
-
-
-def open_below(folder: Path) -> int:
-    """How many files of ``folder`` this process has open, those that have no name any more among them."""
-    count = 0
-    for each in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError):  # closed since: the listing's own, or one of another thread
-            count += os.readlink(f"/proc/self/fd/{each}").startswith(os.fspath(folder))
-    return count
 
 
 def test_a_file_that_was_opened_here_is_closed_here(tmp_path: Path) -> None:
