@@ -112,8 +112,8 @@ _LIVE = (
     Fault(
         "a live query is registered after its first snapshot",
         "selfdb/indexie/live/tracking.py",
-        "                self._begin(self.database)\n                self._base = self.database._snapshot()\n",
-        "                self._base = self.database._snapshot()\n                self._begin(self.database)\n",
+        "                self._begin(self.database)\n                view = self.database._snapshot(self._lease)\n",
+        "                view = self.database._snapshot(self._lease)\n                self._begin(self.database)\n",
         ("tests/indexie/test_protections.py::test_c080_a_commit_right_after_the_first_snapshot",),
     ),
     Fault(

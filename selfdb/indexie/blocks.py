@@ -5,9 +5,12 @@ from __future__ import annotations
 import functools
 import weakref
 from collections.abc import Callable
-from typing import Any, Optional, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Optional, TypeVar, cast
 
-__all__ = ["Block", "ends"]
+if TYPE_CHECKING:
+    from types import TracebackType
+
+__all__ = ["Block", "Holding", "ends"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -64,3 +67,14 @@ class _End:
 def ends(function: F) -> F:
     """Have a block know when ``function``, its ``__exit__``, is forgotten."""
     return cast(F, _End(function))
+
+
+class Holding(Block):
+    """Base of a block that gives back what it holds, however it is left: :meth:`_forgotten` does, also repeatedly."""
+
+    @ends
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._forgotten()
+        self._end_block()

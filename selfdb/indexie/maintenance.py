@@ -6,7 +6,6 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Dict, List, Tuple, Union, cast
 
@@ -14,8 +13,9 @@ from .errors import DatabaseCorruptError, DataError, IndexieTimeoutError, Invali
 from .file import log, places
 from .file.connection import Connection
 from .file.connections import Connections
+from .file.lease import Leased, Writing
 from .file.rows import Rows, rows_of
-from .file.snapshot import Snapshot
+from .file.snapshot import FileAlone, Snapshot
 from .keys.extraction import extractor_of
 from .keys.keys import decode, encode
 from .keys.paths import MISSING, lookup
@@ -37,24 +37,15 @@ _ROWS_AT_ONCE = 1000
 Place = Union[str, "os.PathLike[str]", IO[str]]
 
 
-@contextmanager
-def _writer(connections: Connections) -> Iterator[Connection]:
-    owner = object()
-    try:
-        yield connections.acquire_writer(None, owner)
-    finally:
-        connections.reclaim(owner)
-
-
 def vacuum(connections: Connections) -> None:
     """Write the file anew, without the room of what was deleted."""
-    with _writer(connections) as connection:
+    with Writing(connections) as connection:
         connection.insist("VACUUM")
 
 
 def checkpoint(connections: Connections) -> None:
     """Bring the write-ahead log into the file, as far as nobody reads an older state."""
-    with _writer(connections) as connection:
+    with Writing(connections) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
@@ -63,8 +54,7 @@ def checkpoint(connections: Connections) -> None:
 
 def integrity(database: Indexie) -> List[str]:
     """What is wrong, a sentence each."""
-    snapshot = database._base()
-    try:
+    with FileAlone(database) as snapshot:
         found = [str(row[0]) for row in snapshot.connection.all("PRAGMA integrity_check")]
         wrong = [] if found == ["ok"] else found
         try:
@@ -73,8 +63,6 @@ def integrity(database: Indexie) -> List[str]:
         except DatabaseCorruptError as error:  # pages that cannot be read; SQLite's own words on them stand above
             wrong.append(str(error))
         return wrong
-    finally:
-        snapshot.close()
 
 
 def _disagreements(snapshot: Snapshot, rows: Rows, spec: StoreSpec) -> Iterator[str]:
@@ -148,9 +136,8 @@ def _path(place: Any, said: str) -> Path:
 
 
 def _export(database: Indexie, file: IO[str], skip_damaged: bool) -> int:
-    snapshot = database._base()
     count = 0
-    try:
+    with FileAlone(database) as snapshot:
         head = {"format": _FORMAT, "name": database.name, "verno": snapshot.schema.verno}
         file.write(json.dumps(head, ensure_ascii=False)[:-1] + ', "stores": {')
         generators = json.loads(snapshot.connection.one(log.NEWEST)[2])
@@ -171,8 +158,6 @@ def _export(database: Indexie, file: IO[str], skip_damaged: bool) -> int:
                 count += 1
             file.write("]}")
         file.write("}}\n")
-    finally:
-        snapshot.close()
     return count
 
 
@@ -256,14 +241,11 @@ def delete(path: Path, seconds: float) -> bool:
         return False
     connections = Connections(str(path), strict=False, busy_timeout=seconds, timing=Timing(), stale=lambda: None)
     try:
-        connection = connections.borrow()
-        try:
+        with Leased(connections) as connection:
             catalogue.exists(connection)  # whatever else it is stays
             _take_over(connection, path, seconds)
             if os.name != "nt":
                 _unlink(path)  # while nobody else can open it; afterwards there may be another one
-        finally:
-            connections.give_back(connection)
     finally:
         connections.close()
     if os.name == "nt":  # where what is open cannot be deleted

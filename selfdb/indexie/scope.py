@@ -14,6 +14,7 @@ from ..core.strand import Strand
 from ..core.waits import Waiting, work
 from .blocks import Block
 from .errors import SubTransactionError
+from .file.lease import Lease
 from .ports import Sink, View
 from .schema.specs import StoreSpec
 
@@ -112,8 +113,10 @@ class Scope(Block):
         if self.writing:
             raise SubTransactionError("a function given to a write must not write itself: the rows are being changed")
 
-    def view(self, stores: Sequence[StoreSpec]) -> Optional[View]:
+    def view(self, stores: Sequence[StoreSpec], lease: Lease) -> Optional[View]:
         """What reads in this scope read from; ``None`` leaves it to the scope around. Use it under :attr:`lock`.
+
+        :param lease: for what is held for this read alone.
 
         :raises NotInScopeError: when the scope does not cover one of the stores.
         """

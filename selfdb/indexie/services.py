@@ -10,6 +10,7 @@ from typing import Dict, Optional, TypeVar
 from ..core.strand import Stranded
 from .errors import DatabaseClosedError, InvalidStateError, InvalidTableError
 from .file.connections import Connections
+from .file.lease import Lease
 from .file.reader import Reader
 from .file.snapshot import Reading, Snapshot
 from .file.writer import Writer
@@ -126,19 +127,22 @@ class Services(Stranded):
         """The block of a read: ``with db._view(stores) as view``."""
         return Reading(self, stores, streaming)
 
-    def _unbegun(self) -> Snapshot:
-        """A snapshot of the file alone, as it will be when it is begun."""
+    def _unbegun(self, lease: Lease) -> Snapshot:
+        """A snapshot of the file alone, as it will be when it is begun.
+
+        :param lease: what holds its connection, and gives it back.
+        """
         self._check_no_upgrade("read its tables")
         schema = self._opened()
-        return Snapshot(self, schema, self._connections)
+        return Snapshot(self, schema, self._connections, lease)
 
-    def _base(self, unbegun: Optional[Snapshot] = None) -> Snapshot:
+    def _base(self, unbegun: Snapshot) -> Snapshot:
         """A snapshot of the file alone."""
-        return (unbegun or self._unbegun()).begin()
+        return unbegun.begin()
 
-    def _snapshot(self) -> View:
+    def _snapshot(self, lease: Lease) -> View:
         """A snapshot with the visible overlays, whatever the scope."""
-        return self._publisher.view(partial(self._base, self._unbegun()))
+        return self._publisher.view(partial(self._base, self._unbegun(lease)))
 
     def _writer(self) -> Writer:
         """A write transaction that has not begun."""

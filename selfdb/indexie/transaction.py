@@ -22,6 +22,7 @@ from .errors import (
 )
 from .file.connection import Connection
 from .file.connections import Connections
+from .file.lease import Lease
 from .file.reader import Reader
 from .file.writer import Writer
 from .functions import function_for
@@ -86,7 +87,7 @@ class Transaction(Scope):
         self._home: Optional[Connections] = None
         self._writer: Optional[Writer] = None
         self._view: Optional[View] = None
-        self._own_view = False
+        self._lease = Lease()
         self._outer: Optional[Scope] = None
         self._savepoint: Any = None
         self._child: Optional[Transaction] = None
@@ -175,7 +176,7 @@ class Transaction(Scope):
         return self.written(writer, work)
 
     @inner
-    def view(self, stores: Sequence[StoreSpec]) -> Optional[View]:
+    def view(self, stores: Sequence[StoreSpec], lease: Optional[Lease] = None) -> Optional[View]:
         """What reads in it read from."""
         self._check_scope(stores)
         return self._writer if self._view is None else self._view
@@ -206,7 +207,7 @@ class Transaction(Scope):
             within = within._outer
             if within._state != "begun":
                 return True
-        return within._outer is not None and not within._own_view and not within._outer.active
+        return within._outer is not None and within._lease.connection is None and not within._outer.active
 
     @inner
     def check_here(self) -> None:
@@ -240,8 +241,7 @@ class Transaction(Scope):
                 if outer is not None:
                     self._join(outer, stores)
                 elif self._mode == "r":
-                    self._view = database._snapshot()
-                    self._own_view = True
+                    self._view = database._snapshot(self._lease)
                 else:
                     writer = Writer(database, database._schema)
                     writer.explicit = True
@@ -261,10 +261,7 @@ class Transaction(Scope):
         with outer.lock:
             if self._mode == "r":
                 # The outer one's own state, with what was written in it.
-                self._view = outer.view(stores)
-                self._own_view = self._view is None or outer.gives_views
-                if self._view is None:
-                    self._view = self.database._snapshot()
+                self._view = outer.view(stores, self._lease) or self.database._snapshot(self._lease)
                 return
             if isinstance(outer, Upgrading):
                 writer: Optional[Writer] = outer.writer
@@ -357,6 +354,7 @@ class Transaction(Scope):
             begun, self._state = self._state == "begun", "over"
             self._held = None
             if not begun:
+                self._lease.end()
                 if self._home is not None:
                     self._home.reclaim(self)
                 return
@@ -380,9 +378,8 @@ class Transaction(Scope):
                 self._savepoint.__exit__(AbortError, error, None)
 
     def _close_view(self) -> None:
-        view, self._view = self._view, None
-        if view is not None and self._own_view:
-            view.close()
+        self._view = None
+        self._lease.end()
 
     def _let_go(self) -> None:
         outer = self._outer

@@ -17,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from selfdb.indexie.database import Indexie
 from selfdb.indexie.errors import BulkError, ConstraintError, HookError, WriteConflictError
+from selfdb.indexie.file.lease import Lease
 from selfdb.indexie.live.live import use_live_query
 from selfdb.indexie.timing import Timing
 from tests import soak
@@ -427,7 +428,7 @@ def test_i3_a_commit_that_begins_in_the_middle_of_a_read(rows: Any, read: str) -
 def test_i3_a_view_that_began_before_the_commit_keeps_what_it_saw(rows: Any) -> None:
     with rows.rows.start_transaction(optimistic=True) as tx:
         rows.rows.to_collection().modify(turn)
-        before = contextvars.Context().run(rows._snapshot)
+        before = contextvars.Context().run(rows._snapshot, Lease())
         store = rows._store("rows")
         tx.commit()
     with rows.rows.start_transaction(optimistic=True) as tx:

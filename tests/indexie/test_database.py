@@ -547,7 +547,7 @@ def test_sharing_the_file_with_another_handle(make_db: Make) -> None:
 
 def test_connections_that_are_closed_say_so(path: Path) -> None:
     none = Connections.closed_ones()
-    for call in (none.reader, none.borrow, lambda: none.acquire_writer(None, object())):
+    for call in (none.reader, none.taken, lambda: none.acquire_writer(None, object())):
         with pytest.raises(DatabaseClosedError):
             call()
 

@@ -20,6 +20,7 @@ from selfdb.indexie.errors import (
     TransactionInactiveError,
     WriteConflictError,
 )
+from selfdb.indexie.file.lease import Lease
 from selfdb.indexie.keys.ranges import EVERYTHING
 from selfdb.indexie.live.live import use_live_query
 from selfdb.indexie.timing import Timing
@@ -451,7 +452,7 @@ def test_a_view_keeps_to_what_was_when_it_began(db: Any) -> None:
     key = db.users.add({"name": "Ann"})
     with db.users.start_transaction(optimistic=True):
         db.users.update(key, {"name": "first"})
-        view = elsewhere(db._snapshot)
+        view = elsewhere(lambda: db._snapshot(Lease()))
         db.users.update(key, {"name": "second"})
         db.users.add({"name": "new"})
         store = db._store("users")

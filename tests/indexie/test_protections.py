@@ -11,6 +11,7 @@ import pytest
 
 from selfdb.indexie.errors import BulkError, ConstraintError, IndexieTimeoutError, TransactionInactiveError
 from selfdb.indexie.file.connections import Connections, _after_in_parent, _before_fork
+from selfdb.indexie.file.lease import Lease
 from selfdb.indexie.file.log import ChangeSet
 from selfdb.indexie.hooks.outbox_tables import claim
 from selfdb.indexie.keys.keys import decode, encode
@@ -139,8 +140,8 @@ def test_c080_a_commit_right_after_the_first_snapshot(db: Any) -> None:
     other = use_live_query(lambda: db.users.get(99))
     take = db._snapshot
 
-    def snapshot() -> Any:
-        view = take()
+    def snapshot(*given: Any) -> Any:
+        view = take(*given)
         del db._snapshot
         elsewhere(lambda: db.users.add({"name": "Ann"}))
         assert other.settle(SOON)
@@ -331,7 +332,7 @@ def test_i3_a_view_keeps_what_it_saw_of_an_overlay(rows: Any) -> None:
     context.run(rows.rows.add, {"id": 6, "age": 6})
     walk = iter(rows.rows.order_by("age"))
     seen = [next(walk)["id"]]
-    view = rows._snapshot()
+    view = rows._snapshot(Lease())
     context.run(rows.rows.add, {"id": 7, "age": 7})
     context.run(rows.rows.delete, 6)
     store = rows._store("rows")

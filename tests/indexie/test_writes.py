@@ -25,6 +25,7 @@ from selfdb.indexie import (
     StorageError,
     ops,
 )
+from selfdb.indexie.file.lease import Lease
 from tests import soak
 
 from .conftest import SCHEMA
@@ -297,7 +298,7 @@ def test_c042_skip_writes_nothing_and_tells_nobody(db: Any) -> None:
     told: queue.SimpleQueue[Any] = queue.SimpleQueue()
     db.users.hook.on_update(lambda payload: told.put(payload["key"]), durable=False)
     db.users.bulk_add([{"id": 1, "age": 1}, {"id": 2}])
-    before = db._snapshot()
+    before = db._snapshot(Lease())
     seq = before.seq
     before.close()
 
@@ -307,7 +308,7 @@ def test_c042_skip_writes_nothing_and_tells_nobody(db: Any) -> None:
 
     assert db.users.update(1, edit) is False
     assert db.users.get(1) == {"id": 1, "age": 1}
-    after = db._snapshot()
+    after = db._snapshot(Lease())
     assert after.seq == seq
     after.close()
     db.users.update(2, {"age": 1})
@@ -567,12 +568,12 @@ def test_attach_schema_checks_what_is_written(db: Any) -> None:
 
 def test_a_write_of_the_same_document_is_none(db: Any) -> None:
     db.users.add({"id": 1, "age": 3})
-    view = db._snapshot()
+    view = db._snapshot(Lease())
     seq = view.seq
     view.close()
     db.users.put({"id": 1, "age": 3})
     db.users.update(1, {"age": 3})
     db.users.update(1, lambda row: None)
-    view = db._snapshot()
+    view = db._snapshot(Lease())
     assert view.seq == seq
     view.close()

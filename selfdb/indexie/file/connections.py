@@ -53,7 +53,7 @@ class _Own:
         self.connection = connection
 
     def __del__(self) -> None:
-        self.home._spare(self.connection)
+        self.home.spare(self.connection)
 
 
 class Connections:
@@ -222,10 +222,11 @@ class Connections:
         """This thread's own, for single statements: each of them sees the newest commit."""
         own: Optional[_Own] = getattr(self._local, "own", None)
         if own is None:
-            own = self._local.own = _Own(self, self._taken())
+            own = self._local.own = _Own(self, self.taken())
         return own.connection
 
-    def _taken(self) -> Connection:
+    def taken(self) -> Connection:
+        """A connection that nobody has, for a snapshot or a thread's own; it comes back by :meth:`spare`."""
         if self._closed:
             raise DatabaseClosedError("the database was closed")
         try:
@@ -233,29 +234,13 @@ class Connections:
         except IndexError:
             return self._new()
 
-    def _spare(self, connection: Connection) -> None:
+    def spare(self, connection: Connection) -> None:
+        """Nobody has it any more."""
         # Without a lock: it may come at any moment of any thread, when garbage is collected.
         if self._closed or len(self._idle) >= _IDLE:
             connection.close()
         elif not connection.closed:
             self._idle.append(connection)
-
-    def borrow(self) -> Connection:
-        """A connection for a snapshot, for the caller alone until :meth:`give_back`."""
-        connection = self._taken()
-        connection.hold()
-        return connection
-
-    def give_back(self, connection: Connection) -> None:
-        """Give back a borrowed one; its snapshot ends."""
-        try:
-            connection.rollback()
-        except DatabaseClosedError:
-            connection.close()
-            return
-        finally:
-            connection.holder = 0
-        self._spare(connection)
 
     # Their end
 

@@ -11,6 +11,7 @@ from ..schema import catalogue, upgrade
 from ..schema.schema import Schema, differences
 from .connection import Connection
 from .connections import Connections
+from .lease import Leased, Transacted
 
 if TYPE_CHECKING:
     from ..database import Indexie
@@ -41,10 +42,7 @@ def attach(database: Indexie, connections: Connections, seconds: float) -> Schem
     if schema is not None and not _behind(database, schema):
         _compare(database, schema)
         return schema
-    owner = object()
-    try:
-        connection = connections.acquire_writer(seconds, owner)
-        connection.begin(seconds)
+    with Transacted(connections, seconds) as connection:
         # Another process may have done it meanwhile.
         if not catalogue.exists(connection):
             schema = _made(database, connection)
@@ -54,19 +52,13 @@ def attach(database: Indexie, connections: Connections, seconds: float) -> Schem
                 schema = upgrade.bring_up(database, connection, schema, _steps(database, schema))
             else:
                 _compare(database, schema)
-        connection.commit()
-    finally:
-        connections.reclaim(owner)
     return schema
 
 
 def _present(connections: Connections) -> Schema | None:
-    connection = connections.borrow()
-    try:
+    with Leased(connections) as connection:
         connection.begin_snapshot()
         return catalogue.read(connection) if catalogue.exists(connection) else None
-    finally:
-        connections.give_back(connection)
 
 
 def _behind(database: Indexie, schema: Schema) -> bool:

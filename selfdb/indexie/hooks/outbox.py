@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime, timezone
 from functools import partial
-from typing import TYPE_CHECKING, Any, List, NamedTuple, Optional, Tuple
+from typing import Any, List, NamedTuple, Optional, Tuple
 
 from ...core.call import on_a_loop
 from ...core.clock import SYSTEM_CLOCK, Clock
@@ -16,6 +16,7 @@ from ...core.forks import renew_after_fork
 from ...core.marks import blocking, inner, passing
 from ...core.waits import Pause, Waiting, waiting, work
 from ..errors import InvalidArgumentError, InvalidStateError
+from ..file.lease import Leased, Transacted
 from ..functions import function_for
 from ..keys.keys import decode
 from ..keys.stored import known
@@ -25,9 +26,6 @@ from . import outbox_tables
 from .delivery import Delivery, Store
 from .hooks import Drop, Retry
 from .outbox_tables import Stored
-
-if TYPE_CHECKING:
-    from ..file.connection import Connection
 
 __all__ = ["Outbox", "OutboxEntry"]
 
@@ -189,18 +187,8 @@ class Outbox:
 
     # Reading and writing the file
 
-    @contextmanager
-    def _transaction(self) -> Iterator[Connection]:
-        connections = self._database._connections
-        owner = object()
-        try:
-            connection = connections.acquire_writer(None, owner)
-            connection.begin()
-            yield connection
-            if connection.in_transaction:
-                connection.commit()
-        finally:
-            connections.reclaim(owner)  # which undoes what was not committed
+    def _transaction(self) -> Transacted:
+        return Transacted(self._database._connections)
 
     def _opened(self) -> None:
         """Open the database if it was never; one that was closed stays so."""
@@ -209,26 +197,17 @@ class Outbox:
             raise InvalidStateError("the database is being opened: there is no outbox yet")
         database._opened()
 
-    @contextmanager
-    def _change(self) -> Iterator[Connection]:
+    def _change(self) -> Transacted:
         database = self._database
         self._opened()
         scope = current(database)
         if scope is not None and scope.locks:
             raise InvalidStateError("the outbox cannot be changed within a transaction, which holds the file's lock")
-        with self._transaction() as connection:
-            yield connection
+        return self._transaction()
 
-    @contextmanager
-    def _snapshot(self) -> Iterator[Connection]:
+    def _snapshot(self) -> Leased:
         self._opened()
-        connections = self._database._connections
-        connection = connections.borrow()
-        try:
-            connection.begin_snapshot()
-            yield connection
-        finally:
-            connections.give_back(connection)
+        return Leased(self._database._connections)
 
     # What there is
 
@@ -255,6 +234,7 @@ class Outbox:
         if state not in (None, "ready", "dead"):
             raise InvalidArgumentError(f"state={state!r}: an entry is 'ready' or 'dead'")
         with self._snapshot() as connection:
+            connection.begin_snapshot()
             found = outbox_tables.entries(connection, state)
         return [_entry(each) for each in found]
 
@@ -295,6 +275,7 @@ class Outbox:
     def _left(self) -> Tuple[int, bool]:
         """How many entries there are, and whether one of them is about to be delivered."""
         with self._snapshot() as connection:
+            connection.begin_snapshot()
             left = outbox_tables.pending(connection)
             if not left:
                 return 0, False

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, Dict, Optional, Set, TypeVar
 
 from ..errors import InvalidStateError, ReadOnlyError
+from ..file.lease import Lease
 from ..file.log import EVERYTHING as EVERY_STORE
 from ..file.log import KEY, Changes
 from ..keys.ranges import EVERYTHING, Range
@@ -190,7 +191,7 @@ class LiveRun(Scope):
         super().__init__(database)
         self._begin = begin
         self._view: Optional[TrackingView] = None
-        self._base: Optional[View] = None
+        self._lease = Lease()
         self.reads = Reads()
         self.seq = -1
         self.epoch = 0
@@ -206,14 +207,14 @@ class LiveRun(Scope):
     def write(self, stores: Sequence[StoreSpec], work: Callable[[Sink], T], silent: bool) -> T:
         raise ReadOnlyError("the function of a live query must not write")
 
-    def view(self, stores: Sequence[StoreSpec]) -> View:
+    def view(self, stores: Sequence[StoreSpec], lease: Lease) -> View:
         with self.lock:
             if self._view is None:
                 if not self.active:
                     raise InvalidStateError("this run of a live query is over; what it reads has to be read in it")
                 self._begin(self.database)
-                self._base = self.database._snapshot()
-                self._view = TrackingView(self._base, self.reads)
+                view = self.database._snapshot(self._lease)
+                self._view = TrackingView(view, self.reads)
                 self.seq, self.epoch = self._view.seq, self._view.epoch
             return self._view
 
@@ -221,6 +222,5 @@ class LiveRun(Scope):
         """Give the snapshot back. What was read stays."""
         self.leave()
         with self.lock:
-            base, self._base, self._view = self._base, None, None
-        if base is not None:
-            base.close()
+            self._view = None
+            self._lease.end()

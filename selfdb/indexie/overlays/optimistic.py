@@ -22,8 +22,9 @@ from ..errors import (
     SubTransactionError,
     TransactionInactiveError,
 )
+from ..file.lease import Lease
 from ..file.log import ChangeSet
-from ..file.snapshot import Reading
+from ..file.snapshot import FileAlone, Reading
 from ..keys.extraction import extractor_of
 from ..keys.keys import decode
 from ..keys.stored import known
@@ -110,6 +111,7 @@ class OverlayTransaction(Scope):
         self._visible: Optional[bool] = None
         self._withdrawn = False
         self._drafting: Optional[threading.Thread] = None
+        self._lease = Lease()  # of the draft; there is one at a time
 
     def __reduce__(self) -> Any:
         raise TypeError("an OverlayTransaction cannot be pickled or copied; it belongs to the process that opened it")
@@ -229,13 +231,13 @@ class OverlayTransaction(Scope):
             self._check_active()
             return self._write(work, explicit=True)
 
-    def view(self, stores: Sequence[StoreSpec]) -> Optional[View]:
+    def view(self, stores: Sequence[StoreSpec], lease: Lease) -> Optional[View]:
         """What it holds over what is stored and visible."""
         if not any(store.name in self._names for store in stores):
             return None
         with self.lock:
             self._check_active()
-            begin = partial(self.database._base, self.database._unbegun())
+            begin = partial(self.database._base, self.database._unbegun(lease))
             view: View = self.database._publisher.over(begin, self._overlay)
             return view
 
@@ -246,7 +248,7 @@ class OverlayTransaction(Scope):
     def _write(self, work: Callable[[Sink], T], explicit: bool) -> T:
         if self._drafting is threading.current_thread():
             raise SubTransactionError("a function given to a write must not write itself: the row is being changed")
-        draft = Draft(self._overlay, self.database._base, time.time, explicit=explicit)
+        draft = Draft(self._overlay, self._begin, time.time, explicit=explicit)
         self._drafting = threading.current_thread()
         try:
             result = work(draft)
@@ -264,6 +266,11 @@ class OverlayTransaction(Scope):
         else:
             draft.keep()
         return result
+
+    def _begin(self) -> View:
+        """What a draft stands on."""
+        base: View = self.database._base(self.database._unbegun(self._lease))
+        return base
 
     def _check_unlocked(self) -> None:
         scope = current(self.database)
@@ -316,6 +323,7 @@ class OverlayTransaction(Scope):
             with self.lock:
                 self._check_active()
                 self._check_unlocked()
+                self._lease.end()  # an interrupt may have come before the last draft could give it back
                 mine = True
                 self._state = "being committed"
             # From here on calls of this context, those of its hooks among them, go where they would go without it.
@@ -394,6 +402,7 @@ class OverlayTransaction(Scope):
         return self._state == "active" or (self._state.startswith("rolled back") and not self._withdrawn)
 
     def _end(self, how: str = "rolled back") -> None:
+        self._lease.end()
         if self._withdrawn:
             return
         publisher = self.database._publisher
@@ -425,8 +434,7 @@ class OverlayTransaction(Scope):
         overlay = self._overlay
         try:
             # Read after it was withdrawn: what is committed from then on tells of itself.
-            base = self.database._base()
-            try:
+            with FileAlone(self.database) as base:
                 for name, store in overlay.stores.items():
                     rows = overlay.rows(name)
                     below = base.many(store, list(rows))
@@ -435,8 +443,6 @@ class OverlayTransaction(Scope):
                         found = below.get(key)
                         now = None if found is None else extract(load(found.text))
                         changes.record(store, key, row.keys if row.text is not None else None, now)
-            finally:
-                base.close()
         except StorageError as error:
             log.debug("what an overlay covered could not be read: %s", error)
             for store in overlay.stores.values():

@@ -313,16 +313,13 @@ class Found(Generic[T]):
             store = self._table._store()
             query = placed(self._query, store)
             context = database._view((store,))
-            view = context.__enter__()
             if current(database) is None:
                 self._context = context
-                self._items = evaluation.found(view, store, query)
+                self._items = evaluation.found(context.__enter__(), store, query)
             else:
                 # What surrounds it goes on writing where this reads, and others must be able to.
-                try:
+                with context as view:
                     self._items = iter(list(evaluation.found(view, store, query)))
-                finally:
-                    context.__exit__(None, None, None)
         return self._items or iter(())
 
     @blocking

@@ -10,6 +10,7 @@ from ...core.marks import blocking
 from ..errors import InvalidStateError, InvalidTableError, UpgradeError
 from ..file import log
 from ..file.connection import Connection
+from ..file.lease import Lease
 from ..file.writer import Writer
 from ..ports import Sink, View
 from ..scope import Scope
@@ -65,7 +66,7 @@ class Upgrading(Scope):
     def write(self, stores: Sequence[StoreSpec], work: Callable[[Sink], T], silent: bool) -> T:
         return self.written(self.writer, work)
 
-    def view(self, stores: Sequence[StoreSpec]) -> View:
+    def view(self, stores: Sequence[StoreSpec], lease: Lease) -> View:
         return self.writer
 
     def drop(self, name: str) -> None:
