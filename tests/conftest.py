@@ -190,6 +190,15 @@ def unique() -> Callable[..., str]:
     return support.unique
 
 
+@pytest.fixture
+def unheard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a test that interrupts finalizers and generators that are thrown away: what they cannot raise is dropped.
+
+    pytest would keep it until the test ends, and with its frames whatever the callers had in hand.
+    """
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: None)
+
+
 # Fakes
 
 

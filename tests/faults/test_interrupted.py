@@ -62,7 +62,8 @@ def served() -> int:
 
 
 # Between a socket's making and the line that keeps it nobody can close it but the interpreter.
-@pytest.mark.filterwarnings("ignore:unclosed <s:ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.usefixtures("unheard")
+@pytest.mark.filterwarnings("ignore:unclosed <s:ResourceWarning")
 @pytest.mark.timeout(3600 if soak.LONG else 300)
 @pytest.mark.parametrize("method", ["GET", "POST"])
 @pytest.mark.parametrize("secure", [False, True], ids=["tcp", "tls"])

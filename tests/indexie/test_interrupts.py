@@ -104,7 +104,7 @@ CALLS: Dict[str, Tuple[Callable[[Any], object], int]] = {
 
 
 # A generator that is interrupted while it is thrown away can tell nobody.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.usefixtures("unheard")
 @pytest.mark.parametrize("name", CALLS)
 def test_c069_an_interrupt_at_any_point(make_db: Callable[..., Any], name: str) -> None:
     call, added = CALLS[name]
@@ -139,7 +139,7 @@ def undone_within(db: Any, number: int) -> bool:
             return was
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.usefixtures("unheard")
 def test_c066_who_goes_on_after_an_interrupt_undoes_all_of_what_is_undone(make_db: Callable[..., Any]) -> None:
     db = make_db(SCHEMA).open()
     kept, refused, number, going_on = 0, 0, 1, True
@@ -157,7 +157,7 @@ def test_c066_who_goes_on_after_an_interrupt_undoes_all_of_what_is_undone(make_d
     assert db.integrity_check() == []
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.usefixtures("unheard")
 def test_c097_a_live_query_sees_an_overlay_go_whose_end_was_interrupted(make_db: Callable[..., Any]) -> None:
     db = make_db(SCHEMA).open()
     db.users.add({})

@@ -427,7 +427,7 @@ def test_c074_an_interrupt_in_a_wait_for_the_lock(make_db: Make, peer: Peers, ho
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="the platform has no such signal")
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # one that Python drops
+@pytest.mark.usefixtures("unheard")  # Python drops some
 def test_c074_interrupts_at_any_moment_of_the_writes_in_a_transaction(make_db: Make) -> None:
     db = make_db(busy_timeout=1).open()
     db.users.add({"name": "before", "tags": [0]})
