@@ -19,8 +19,8 @@ ENDS = ("link.close", "pool.close", "calls.send", "_realtime._unsubscribe")
 AT_ONCE = frozenset({"enveloped", "counting_failure"})
 """What calls the function that it is given before it returns."""
 
-FUNCTIONS = frozenset({"finish", "run_many", "read_all", "save", "work", "Download"})
-"""Functions that wait, and a class that opens a connection when it is made."""
+FUNCTIONS = frozenset({"finish", "run_many", "read_all", "save", "work", "Download", "FileAlone"})
+"""Functions that wait, and classes that open a connection or a file when they are made or entered."""
 
 STORE = frozenset(
     {
