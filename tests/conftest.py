@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
 import threading
@@ -40,6 +41,8 @@ def unavailable(reason: str) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(pace, "pace")
+    # A shell that starts the tests in the background has it ignored, in all of their children too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # How long an example takes says something of the machine; the rest stays as it is, on CI too.
     settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("any machine")

@@ -13,11 +13,12 @@ import pytest
 
 from selfdb.exceptions import SelfDBError
 from selfdb.indexie.errors import HookError, InvalidArgumentError, InvalidStateError
+from selfdb.indexie.hooks import outbox_tables
 from selfdb.indexie.hooks.delivery import Delivery
 from selfdb.indexie.hooks.outbox import Outbox
 from selfdb.indexie.timing import Timing
 
-from .kit import Calls, Hands, wait_until
+from .kit import SOON, Calls, Hands, wait_until
 
 QUICK = Timing(outbox_poll=0.01, retry_first=0.01, lease=5.0, lease_renewal=1.0)
 
@@ -485,6 +486,27 @@ def test_c089_a_lease_is_renewed_for_as_long_as_its_hook_runs(make_db: Callable[
     goes_on.set()
     assert one.outbox.flush(10)
     assert begun.values == [1]
+
+
+def test_a_look_in_the_middle_of_which_the_machine_sleeps_holds_up_nothing(
+    make_db: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db, clock, told = make_db(timing=QUICK), Hands(), Calls()
+    db.outbox._clock = db._hooks._clock = clock
+    slept, look = threading.Event(), outbox_tables.due
+
+    def due(*given: Any) -> Any:
+        found = look(*given)
+        clock.now += 3600.0
+        slept.set()
+        return found
+
+    monkeypatch.setattr(outbox_tables, "due", due)
+    db.open()
+    db.users.hook.on_add(lambda payload: told(payload["key"]), name="push")
+    assert slept.wait(SOON)
+    db.users.add({})
+    assert told.wait(1) == [1]
 
 
 @pytest.mark.parametrize("word", [Outbox.Retry(after=5, reason="busy"), Outbox.Drop("never")], ids=["retry", "drop"])

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import random
 import threading
+import time
 import uuid
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Dict, Optional, Tuple
@@ -30,7 +31,7 @@ log = logging.getLogger("selfdb.indexie")
 _LONGEST_ERROR = 1000
 
 _REST = 9
-"""How many times as long as a look that found nothing to do was, there is none."""
+"""How many times as long as a look worked that found nothing to do, there is none."""
 
 
 class Store:
@@ -186,16 +187,17 @@ class Delivery:
             raw = connection.raw
             version = connection.one("PRAGMA data_version")[0]
             if self._seen != (raw, version, moment):
-                begun = self._clock.monotonic()
-                if begun < self._rested:
-                    return self._rested - begun
+                rest = self._rested - time.monotonic()
+                if rest > 0:
+                    return rest
+                begun = time.thread_time()
                 now = self._clock.time()
                 self._due = outbox_tables.due(connection, posts, now)
                 self._seen = raw, version, moment
                 if self._due is None or self._due > now:
                     # Long lines behind one that waits: to look through them must not become all that is done here.
-                    spent = self._clock.monotonic() - begun
-                    self._rested = begun + spent + _REST * spent
+                    # Its own time counts, not that for which the machine slept or the process was stopped meanwhile.
+                    self._rested = time.monotonic() + _REST * (time.thread_time() - begun)
         if self._due is None:
             return timing.outbox_poll
         wait = self._due - self._clock.time()
