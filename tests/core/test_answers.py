@@ -333,7 +333,7 @@ def test_a_stream_that_breaks_off_says_so(
 def test_a_stream_that_pauses_too_long_times_out(
     scripted: Callable[..., ScriptedServer], connect: Callable[..., Transport]
 ) -> None:
-    server = scripted([read(), reply(200, b"half", length=100), stall()])
+    server = scripted(default=[read(), reply(200, b"half", length=100), stall()])
     stream = connect(server, timeout=(5, 0.1)).open(GET)
     with pytest.raises(APITimeoutError):
         while stream.read(1000):
@@ -343,11 +343,13 @@ def test_a_stream_that_pauses_too_long_times_out(
 def test_a_stream_may_have_a_deadline(
     scripted: Callable[..., ScriptedServer], connect: Callable[..., Transport]
 ) -> None:
-    server = scripted([read(), reply(200, b"half", length=4000), drip(b"x" * 4000, every=0.02)])
-    stream = connect(server, stream_deadline=0.3).open(GET)
+    server = scripted([read(), reply(200, b"half", length=4000), drip(b"x" * 4000, every=0.002)])
+    clock = HeldClock()
+    stream = connect(server, stream_deadline=60, clock=clock).open(GET)
     with pytest.raises(APITimeoutError):
         while stream.read(1):
-            pass
+            clock.advance(1)
+    assert clock.monotonic() == HeldClock.now + 60
 
 
 def test_a_stream_past_its_deadline_reads_no_more() -> None:
