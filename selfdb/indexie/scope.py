@@ -41,7 +41,6 @@ class Scope(Block):
     :ivar active: whether it counts.
     :ivar kind: what it is, for those that do not go together with it.
     :ivar locks: whether the file is locked for it, so that nobody else can write.
-    :ivar gives_views: whether each view of it is another one, which whoever asked for it has to close.
     :ivar strand: what makes its calls one after the other where they come from an event loop.
     :ivar writing: whether a write of its is under way, in which a function of the user's may be.
     :ivar lock: held by each call that uses its sink or view, since several threads may share its context.
@@ -52,7 +51,6 @@ class Scope(Block):
     lock: Any
     kind = ""
     locks = False
-    gives_views = False
     strand: Optional[Strand] = None
     writing = False
 

@@ -85,7 +85,6 @@ class Reading(Holding):
         self._stores = stores
         self._streaming = streaming
         self._lock: Any = None
-        self._view: Optional[View] = None
         self._lease = Lease()
 
     def __enter__(self) -> View:
@@ -99,8 +98,6 @@ class Reading(Holding):
             except BaseException:
                 lock.release()
                 raise
-            if view is not None and scope.gives_views:
-                self._view = view
             if view is not None and not self._streaming:
                 self._lock = lock
                 return view
@@ -108,8 +105,7 @@ class Reading(Holding):
             if view is not None:
                 return view
             scope = current(self._database, scope)
-        self._view = self._database._snapshot(self._lease)
-        return self._view
+        return self._database._snapshot(self._lease)
 
     def _forgotten(self) -> None:
         lock, self._lock = self._lock, None

@@ -84,7 +84,6 @@ class OverlayTransaction(Scope):
     """
 
     kind = "overlay"
-    gives_views = True
 
     def __init__(
         self,
