@@ -176,7 +176,7 @@ class Transaction(Scope):
         return self.written(writer, work)
 
     @inner
-    def view(self, stores: Sequence[StoreSpec], lease: Optional[Lease] = None) -> Optional[View]:
+    def view(self, stores: Sequence[StoreSpec], lease: Lease) -> Optional[View]:
         """What reads in it read from."""
         self._check_scope(stores)
         return self._writer if self._view is None else self._view
